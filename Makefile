@@ -1,0 +1,49 @@
+# The commands a user types. `make` alone lists them.
+PYTHON ?= python3.11
+SCALE ?= smoke
+CORES ?= all
+BIN := .venv/bin
+# The environment of this project, whatever is active in the shell; no job needs the network.
+RUN := PATH="$(CURDIR)/$(BIN):$$PATH" HF_HUB_OFFLINE=1
+
+.PHONY: help setup reproduce test test-slow lint lock
+
+help:
+	@echo 'make setup       .venv with the exact packages of requirements.lock'
+	@echo 'make reproduce   run the DAG (SCALE=smoke, CORES=all) and write its report'
+	@echo 'make test        the test suite; make test-slow the long ones'
+	@echo 'make lint        ruff, snakefmt, snakemake --lint'
+	@echo 'make lock        requirements.lock and environment.yml anew from pyproject.toml'
+
+setup: .venv/installed
+
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+reproduce: setup
+	$(RUN) snakemake --cores $(CORES) --config scale=$(SCALE) -- all
+	$(RUN) snakemake --cores 1 --config scale=$(SCALE) --report work/$(SCALE)/report.html -- all
+	@echo
+	@echo 'Report:  work/$(SCALE)/report.html'
+	@echo 'Figures: work/$(SCALE)/figures/    Tables: work/$(SCALE)/tables/'
+
+test: setup
+	$(RUN) pytest -n 2 -m 'not slow'
+
+test-slow: setup
+	$(RUN) pytest -m slow
+
+lint: setup
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) snakefmt --check Snakefile workflow
+	$(RUN) snakemake --lint
+
+lock:
+	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet '.[dev]'
+	.venv-lock/bin/python tools/lock.py
+	rm -rf .venv-lock

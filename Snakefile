@@ -1,0 +1,34 @@
+# The DAG of the reproduction: data -> teachers -> distillation -> evaluation -> tables and figures.
+#
+#   snakemake                                        everything, at smoke scale
+#   snakemake --config scale=mini -- figure1         one item, at another scale
+#   snakemake work/smoke/runs/scratch/phi2_1b/rkl/seed0/heldout.json      one record of one run
+#
+# What runs is said in config/; every rule is one `python -m ...` line. Targets go after `--`.
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/teachers.smk"
+include: "workflow/rules/distill.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/analyse.smk"
+
+
+localrules:
+    all,
+    figures,
+    tables,
+    figure1,
+    figure2,
+    heldout,
+
+
+rule all:
+    default_target: True
+    input:
+        rules.figures.input,
+        rules.tables.input,

@@ -1,0 +1,151 @@
+"""Figures 1 and 2 from records: ``python -m analysis.figures figure1 --root work/smoke``.
+
+Writes ``{root}/figures/figureN.{pdf,png,csv}``; the CSV holds every number that is drawn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from analysis import style
+from analysis.results import curve_frame, over_seeds, teacher_frame
+from tad.config import ConfigError, Suite, load_suite
+from tad.records import RecordError, write_text
+from tad.run_id import Method
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def figure1(curves: pd.DataFrame) -> Figure:
+    """Held-out KL against training tokens, one panel a pair (Figure 1).
+
+    ``curves`` has columns pair, method, tokens, mean, half, seeds, as ``over_seeds`` gives them.
+    A band is the 95% t interval over seeds; with one seed there is none.
+    """
+    import matplotlib.pyplot as plt
+
+    pairs = list(dict.fromkeys(curves["pair"]))
+    columns = min(len(pairs), 3)
+    rows = -(-len(pairs) // columns)
+    width = style.TEXT_WIDTH * (1 if columns > 1 else 0.6)
+    figure, axes = plt.subplots(rows, columns, figsize=(width, 2.1 * rows), squeeze=False)
+    for axis, pair in zip(axes.flat, pairs, strict=False):
+        _draw_curves(axis, curves[curves["pair"] == pair])
+        axis.set_title(pair.replace("_", " → ", 1))
+    for axis in axes.flat[len(pairs) :]:
+        axis.set_visible(False)
+    for axis in axes[:, 0]:
+        axis.set_ylabel("held-out KL (nats/token)")
+    axes.flat[0].legend()
+    return figure
+
+
+def _draw_curves(axis: Axes, curves: pd.DataFrame) -> None:
+    for text in dict.fromkeys(curves["method"]):
+        method = Method.parse(text)
+        line = curves[curves["method"] == text].sort_values("tokens")
+        look = style.method_look(method)
+        axis.plot(line["tokens"], line["mean"], label=style.method_name(method), **look)
+        if line["half"].notna().all():
+            low, high = line["mean"] - line["half"], line["mean"] + line["half"]
+            axis.fill_between(line["tokens"], low, high, color=look["color"], alpha=0.15, lw=0)
+    axis.set_yscale("log")
+    _plain_log_labels(axis)
+    axis.xaxis.set_major_formatter(lambda value, _: _tokens(value))
+    axis.set_xlabel("training tokens")
+
+
+def _plain_log_labels(axis: Axes) -> None:
+    """A short log axis labelled 1, 2, 5 instead of one lone power of ten."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 3.0, 5.0)))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _tokens(value: float) -> str:
+    for size, suffix in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:g}{suffix}"
+    return f"{value:g}"
+
+
+def figure2(teachers: pd.DataFrame) -> Figure:
+    """Tail mass against K, and next-token against mode mismatch, a teacher (Figure 2).
+
+    ``teachers`` has columns teacher, metric, mean, se, q25, q75 (quartiles over tokens).
+    """
+    import matplotlib.pyplot as plt
+
+    size = (style.TEXT_WIDTH, 2.3)
+    figure, (left, right) = plt.subplots(1, 2, figsize=size, width_ratios=(1.25, 1))
+    names = list(dict.fromkeys(teachers["teacher"]))
+    markers = "os^Dv*P"
+    for index, name in enumerate(names):
+        tail = teachers[(teachers["teacher"] == name) & teachers["metric"].str.startswith("alpha_")]
+        sizes = tail["metric"].str.removeprefix("alpha_").astype(int)
+        color = style.CYCLE[index % len(style.CYCLE)]
+        marker = markers[index % len(markers)]
+        left.plot(sizes, tail["mean"], color=color, marker=marker, label=name)
+        left.fill_between(sizes, tail["q25"], tail["q75"], color=color, alpha=0.12, lw=0)
+        mismatch = teachers[(teachers["teacher"] == name) & (teachers["metric"] == "mismatch")]
+        percent = 100 * mismatch["mean"].item()
+        error = 100 * 1.96 * mismatch["se"].item()
+        right.barh(index, percent, xerr=error, color=color, height=0.6, error_kw={"lw": 0.8})
+        right.text(percent + error, index, f" {percent:.1f}", va="center", fontsize=7)
+    left.set(xscale="log", yscale="log", xlabel="K", ylabel="teacher tail mass $\\alpha_K$")
+    left.set_xticks(sizes, [str(size) for size in sizes], minor=False)
+    left.minorticks_off()
+    left.legend()
+    right.set_yticks(range(len(names)), names)
+    right.set_xlim(0, 100)
+    right.invert_yaxis()
+    right.grid(visible=False, axis="y")
+    right.set_xlabel("next token is not the mode (%)")
+    return figure
+
+
+def draw(name: str, suite: Suite, root: Path) -> None:
+    """Draw one figure from the records below ``root``. Raises RecordError for a missing one."""
+    if name == "figure1":
+        frame = curve_frame(root, suite.runs("figure1"))
+        data = over_seeds(frame, ["pair", "method", "tokens"], "kl")
+    else:
+        data = teacher_frame(root, suite, suite.teachers("figure2"))
+    with style.paper_style():
+        figure = {"figure1": figure1, "figure2": figure2}[name](data)
+        style.save(figure, root / "figures" / name)
+    text = data.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    write_text(root / "figures" / f"{name}.csv", text)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; 0 when the figure is drawn, 2 for bad input."""
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis.figures",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("figure", choices=["figure1", "figure2"])
+    parser.add_argument("--root", type=Path, default=Path("work/smoke"), help="where records are")
+    parser.add_argument("--config", help="scale file (default: config/{name of root}.yaml)")
+    options = parser.parse_args(arguments)
+    try:
+        config = options.config or f"config/{options.root.name}.yaml"
+        draw(options.figure, load_suite(config), options.root)
+    except (ConfigError, RecordError) as error:
+        print(f"analysis.figures: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

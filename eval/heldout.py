@@ -1,0 +1,183 @@
+"""Held-out divergences of a student from its teacher, and the teacher's own tail: one pass.
+
+``python -m eval.heldout --model DIR --teacher DIR --data FOLDER --context 128 --out heldout.json``
+gives NLL, KL, reverse KL, tail mass alpha_K and mode mismatch on the validation split. Without
+``--teacher`` the model is measured alone (Figure 2). Every value is the mean over tokens with the
+standard error of the mean over sequences, in nats or as a share.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from tad import divergences
+from tad.data import DataError, PackedTokens
+from tad.divergences import IGNORE
+from tad.records import RecordError, provenance, write_json
+from tad.vocabulary import VocabularyError, shared_vocabulary
+
+TOP_K = (1, 2, 5, 10, 20, 50)
+"""The K of the tail masses alpha_K (Figure 2)."""
+
+
+def token_metrics(
+    logits: Tensor, labels: Tensor, teacher_logits: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Per-token values (B, N) from logits (B, N, V) and labels (B, N), 0 where masked.
+
+    ``nll`` is of the student. ``alpha_K`` and ``mismatch`` (the label is not the most likely
+    token, Section 2) are of the teacher, or of the model itself where there is no teacher; ``kl``
+    and ``reverse_kl`` need the teacher.
+    """
+    mask = labels != IGNORE
+    values = {"nll": divergences.causal_lm(logits, labels)}
+    if teacher_logits is not None:
+        values["kl"] = divergences.forward_kl(logits, teacher_logits, mask=mask)
+        values["reverse_kl"] = divergences.reverse_kl(logits, teacher_logits, mask=mask)
+    reference = logits if teacher_logits is None else teacher_logits
+    values["mismatch"] = ((reference.argmax(-1) != labels) & mask).float()
+    return values | tail_masses(reference, mask)
+
+
+def tail_masses(logits: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    """alpha_K (Eq. 2) for every K of TOP_K below the vocabulary size, each (B, N)."""
+    sizes = [k for k in TOP_K if k < logits.shape[-1]]
+    ids = divergences.top_k_set(logits, sizes[-1])
+    top = torch.log_softmax(logits.float(), -1).gather(-1, ids).exp()
+    rest = divergences.log_tail_mass(logits.float(), ids).exp()
+    # Adding the smaller modes back to the mass beyond them keeps every digit; 1 - sum would not.
+    beyond = torch.cat([top, rest.unsqueeze(-1)], -1).flip(-1).cumsum(-1).flip(-1)
+    return {f"alpha_{k}": beyond[..., k] * mask for k in sizes}
+
+
+class SequenceMeans:
+    """Mean over tokens, and its standard error over sequences, of streamed per-token values."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, list[Tensor]] = {}
+        self._counts: list[Tensor] = []
+        self._tails: dict[str, list[Tensor]] = {}
+
+    def update(self, values: dict[str, Tensor], mask: Tensor) -> None:
+        """Add a batch: values (B, N), 0 where ``mask`` (B, N) is False."""
+        self._counts.append(mask.sum(-1).double().cpu())
+        for name, value in values.items():
+            self._sums.setdefault(name, []).append(value.double().sum(-1).cpu())
+            if name.startswith("alpha_"):  # kept whole for the quartiles: 4 bytes a token and K
+                self._tails.setdefault(name, []).append(value[mask].float().cpu())
+
+    def compute(self) -> dict[str, dict[str, float]]:
+        """``{name: {mean, se}}``, and the quartiles q25, q50, q75 over tokens of tail masses.
+
+        The error treats sequences as independent and tokens within one as they come.
+        """
+        counts = torch.cat(self._counts)
+        total, size = counts.sum(), len(counts)
+        result = {}
+        for name, sums in self._sums.items():
+            mean = torch.cat(sums).sum() / total
+            spread = ((torch.cat(sums) - mean * counts) ** 2).sum()
+            error = (spread * size / max(size - 1, 1)).sqrt() / total
+            result[name] = {"mean": mean.item(), "se": error.item()}
+        for name, parts in self._tails.items():
+            ordered = torch.cat(parts).sort().values
+            for q in (25, 50, 75):
+                result[name][f"q{q}"] = ordered[(len(ordered) - 1) * q // 100].item()
+        return result
+
+
+@torch.no_grad()
+def held_out(
+    model: nn.Module,
+    data: PackedTokens,
+    *,
+    teacher: nn.Module | None = None,
+    shared: int | None = None,
+    batch_size: int = 16,
+    sequences: int | None = None,
+) -> dict[str, Any]:
+    """The record of one model on ``data`` (all of it, or the first ``sequences``).
+
+    ``shared`` leading vocabulary entries are compared with the teacher's. Raises DataError if
+    there are fewer sequences than asked for.
+    """
+    means, tokens = SequenceMeans(), 0
+    for batch in _batches(data, batch_size, sequences):
+        labels = batch["labels"].to(model.device)
+        logits = model(batch["input_ids"].to(model.device), use_cache=False).logits[..., :shared]
+        teacher_logits = None
+        if teacher is not None:
+            inputs = batch["input_ids"].to(teacher.device)
+            teacher_logits = teacher(inputs, use_cache=False).logits[..., :shared]
+        means.update(token_metrics(logits, labels, teacher_logits), labels != IGNORE)
+        tokens += int((labels != IGNORE).sum())
+    return {"tokens": tokens, "context": data.context, "metrics": means.compute()}
+
+
+def _batches(data: PackedTokens, size: int, limit: int | None) -> Iterator[dict[str, Tensor]]:
+    if limit is not None and limit > len(data):
+        raise DataError(f"{limit} sequences asked for, the validation split has {len(data)}")
+    rows = torch.utils.data.Subset(data, range(limit or len(data)))
+    yield from tqdm(DataLoader(rows, size), desc="held-out", disable=not sys.stderr.isatty())
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; 0 when the record is written, 2 for bad input."""
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.heldout",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--model", required=True, help="folder or hub id of the student")
+    parser.add_argument("--teacher", help="folder or hub id of the teacher")
+    parser.add_argument("--data", required=True, help="folder of a packed corpus")
+    parser.add_argument("--context", type=int, required=True, help="tokens a sequence")
+    parser.add_argument("--sequences", type=int, help="only the first so many (default: all)")
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--out", required=True, type=Path, help="JSON file to write")
+    options = parser.parse_args(arguments)
+    from transformers import AutoTokenizer
+
+    from tad.distill import load_model
+
+    try:
+        data = PackedTokens(options.data, "validation", options.context)
+        model, teacher, shared = load_model(options.model, training=False).eval(), None, None
+        if options.teacher:
+            teacher = load_model(options.teacher, training=False).eval()
+            shared = shared_vocabulary(
+                AutoTokenizer.from_pretrained(options.teacher),
+                AutoTokenizer.from_pretrained(options.model),
+                teacher.get_output_embeddings().weight.shape[0],
+                model.get_output_embeddings().weight.shape[0],
+            )
+        if torch.cuda.is_available():
+            model, teacher = model.cuda(), teacher.cuda() if teacher else None
+        record = held_out(
+            model,
+            data,
+            teacher=teacher,
+            shared=shared,
+            batch_size=options.batch_size,
+            sequences=options.sequences,
+        )
+    except (DataError, OSError, RecordError, VocabularyError) as error:
+        print(f"eval.heldout: {error}", file=sys.stderr)
+        return 2
+    names = {"model": options.model, "teacher": options.teacher, "data": options.data}
+    write_json(options.out, {**names, "data_fingerprint": data.fingerprint, **record,
+                             **provenance()})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

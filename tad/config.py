@@ -1,0 +1,459 @@
+"""The configuration: what the paper ran (experiments.yaml) at one scale (smoke, mini, paper).
+
+``load_suite("config/smoke.yaml")`` merges the two files, checks them as a whole and answers every
+question the DAG and the command lines ask: which runs there are, and what each one is. Light to
+import (pydantic and PyYAML), because the Snakefile does.
+
+A scale lays its own values over experiments.yaml entry by entry: a field it gives replaces the
+paper's field whole, every other field stays.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tad.run_id import METHODS, STAGES, Method, RunId, RunIdError
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+Stage = Literal["scratch", "continued", "math", "supervised"]
+Family = Literal["qwen2", "phi", "gemma2", "phi3", "llama"]
+
+
+class ConfigError(ValueError):
+    """A wrong configuration; the message is one line with file, key, value and what is allowed."""
+
+
+class Strict(BaseModel):
+    """Unknown keys are errors, values are not coerced from strings, objects are immutable."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Shape(Strict):
+    """Sizes of a decoder; ``vocab_size`` None means the tokenizer's."""
+
+    hidden_size: Count
+    layers: Count
+    heads: Count
+    kv_heads: Count
+    head_dim: Count
+    intermediate_size: Count
+    vocab_size: Count | None = None
+    tied: bool
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.heads % self.kv_heads:
+            raise ValueError(
+                f"heads={self.heads} is no multiple of kv_heads={self.kv_heads}; "
+                "every key/value head serves the same number of query heads"
+            )
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim={self.head_dim} is odd; rotary embedding needs pairs")
+        return self
+
+
+class Checkpoint(Strict):
+    """Where a model's weights come from: exactly one of the three.
+
+    ``hub`` is a model id, ``path`` a local folder in the transformers layout, ``tokens`` says that
+    the model is pre-trained here on that many tokens in all (earlier checkpoints counted in).
+    """
+
+    hub: str | None = None
+    path: str | None = None
+    tokens: Count | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if sum(source is not None for source in (self.hub, self.path, self.tokens)) != 1:
+            raise ValueError("give exactly one of hub, path, tokens")
+        return self
+
+
+class Model(Strict):
+    """A teacher, or a model that a student starts from. Checkpoints are listed earliest first."""
+
+    family: Family
+    tokenizer: str
+    shape: Shape
+    checkpoints: Annotated[dict[str, Checkpoint], Field(min_length=1)]
+
+
+class Student(Strict):
+    """Either a ``shape`` (made from the teacher, Table 9) or a ``model`` and where it starts."""
+
+    shape: Shape | None = None
+    model: str | None = None
+    start: dict[Stage, str] = {}
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.shape is None) == (self.model is None):
+            raise ValueError("give exactly one of shape (made from the teacher) and model")
+        if (self.model is None) != (not self.start):
+            raise ValueError("start names a checkpoint of model: give both or neither")
+        return self
+
+
+class Pair(Strict):
+    """A teacher and a student, with the token budget of each stage the pair takes part in.
+
+    ``hidden_cosine`` adds the cosine loss on last hidden states (Section 3.2.2). ``gpus`` is how
+    many the pair trains on where there are GPUs (Appendix A).
+    """
+
+    teacher: str
+    student: Student
+    tokens: dict[Stage, Count]
+    hidden_cosine: bool = False
+    gpus: Count = 1
+
+
+class Loop(Strict):
+    """How a training loop runs. Sizes are in sequences of ``context`` tokens.
+
+    ``micro_batch_size`` sequences pass through the model at once (on each GPU) and are accumulated
+    to ``batch_size``. ``evaluations`` held-out points are spread evenly over training, each over
+    ``evaluation_sequences`` sequences.
+    """
+
+    corpus: str
+    batch_size: Count
+    micro_batch_size: Count | None = None
+    context: Annotated[int, Field(ge=8)]
+    learning_rate: Positive
+    weight_decay: Annotated[float, Field(ge=0)]
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    max_grad_norm: Positive = 1.0
+    evaluations: Count = 20
+    evaluation_sequences: Count = 64
+    checkpoint_every_steps: Count = 500
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.batch_size % (self.micro_batch_size or self.batch_size):
+            raise ValueError(
+                f"batch_size={self.batch_size} is no multiple of "
+                f"micro_batch_size={self.micro_batch_size}"
+            )
+        return self
+
+
+class Training(Loop):
+    """How one stage distills.
+
+    ``epochs`` replaces the pair's token budget; ``after`` names the stage whose result, by the
+    same pair, method and seed, is the start.
+    """
+
+    temperature: Positive
+    epochs: Count | None = None
+    after: Stage | None = None
+
+
+class Pretraining(Loop):
+    """How the models of a scale are pre-trained (plain next-token prediction)."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class Corpus(Strict):
+    """Documents and how many of their tokens are used.
+
+    ``source`` is installed-docs (documentation strings of ``packages``), local (``path``: a folder
+    or glob of .jsonl, .jsonl.gz, .parquet, .txt) or hub (``id``, which may be a local folder).
+    ``validation_fraction`` of the documents, chosen by content hash, never train; budgets are in
+    tokens of the tokenizer at hand.
+    """
+
+    source: Literal["installed-docs", "local", "hub"]
+    packages: list[str] = []
+    path: str | None = None
+    id: str | None = None
+    subset: str | None = None
+    split: str = "train"
+    text_field: str = "text"
+    tokens: Count
+    validation_tokens: Count
+    validation_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.02
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        needed = {"installed-docs": "packages", "local": "path", "hub": "id"}[self.source]
+        if not getattr(self, needed):
+            raise ValueError(f"source {self.source} needs the key {needed!r}")
+        return self
+
+
+class Tokenizer(Strict):
+    """A tokenizer, trained here (``vocab_size`` on ``corpora``) or loaded (``hub`` or ``path``)."""
+
+    vocab_size: Annotated[int, Field(ge=264)] | None = None
+    corpora: list[str] = []
+    hub: str | None = None
+    path: str | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if sum(source is not None for source in (self.vocab_size, self.hub, self.path)) != 1:
+            raise ValueError("give exactly one of vocab_size, hub, path")
+        if (self.vocab_size is None) != (not self.corpora):
+            raise ValueError("vocab_size and corpora go together: what to train the tokenizer on")
+        return self
+
+
+class Item(Strict):
+    """A table or figure: the runs behind it, in the paper's row order."""
+
+    stage: Stage
+    pairs: list[str]
+    methods: list[str]
+    checkpoints: list[str] = []
+
+
+class Select(Strict):
+    """What of experiments.yaml a scale runs."""
+
+    items: list[str]
+    pairs: list[str]
+    methods: list[str]
+
+
+class Suite(Strict):
+    """Both files, merged and checked. Raises ConfigError through ``load_suite``."""
+
+    scale: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*$")]
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    max_epochs: Positive = 1.0
+    select: Select
+    corpora: dict[str, Corpus]
+    tokenizers: dict[str, Tokenizer]
+    pretraining: Pretraining | None = None
+    models: dict[str, Model]
+    pairs: dict[str, Pair]
+    stages: dict[Stage, Training]
+    items: dict[str, Item]
+
+    def runs(self, item: str | None = None) -> list[RunId]:
+        """The runs this scale trains, for one item or for all selected ones; sorted, no repeats."""
+        names = self.select.items if item is None else [item]
+        found = set()
+        for name in names:
+            entry = self.items[name]
+            for pair in entry.pairs:
+                for method in entry.methods:
+                    if pair in self.select.pairs and method in self.select.methods:
+                        for seed in self.seeds:
+                            found.add(RunId(entry.stage, pair, Method.parse(method), seed))
+        return sorted(found)
+
+    def teachers(self, item: str) -> list[str]:
+        """The teachers of an item's selected pairs, in the item's order."""
+        pairs = [self.pairs[pair] for pair in self.items[item].pairs if pair in self.select.pairs]
+        return list(dict.fromkeys(pair.teacher for pair in pairs))
+
+    def check_run(self, run: RunId) -> None:
+        """Raise ConfigError where a run id names a pair or stage that this suite does not have."""
+        if run.pair not in self.pairs:
+            raise ConfigError(f"run {run}: pair {run.pair!r} {_allowed(run.pair, self.pairs)}")
+        if run.stage not in self.pairs[run.pair].tokens and run.stage != "supervised":
+            stages = list(self.pairs[run.pair].tokens)
+            raise ConfigError(f"run {run}: {run.pair} has no stage {_allowed(run.stage, stages)}")
+
+
+def load_suite(path: str | Path) -> Suite:
+    """Read a scale file and the experiments.yaml beside it.
+
+    Raises ConfigError, one line, for a file that is missing or no YAML mapping, an unknown key, a
+    wrong type or range, and a name (pair, method, model, corpus, ...) that nothing defines.
+    """
+    path = Path(path)
+    scale, experiments = _read_yaml(path), _read_yaml(path.parent / "experiments.yaml")
+    merged = {**experiments, **{k: v for k, v in scale.items() if k not in experiments}}
+    for section in experiments:
+        overrides = scale.get(section) or {}
+        if not isinstance(overrides, dict):
+            raise ConfigError(f"{path}: {section}: {overrides!r} must be a mapping")
+        for name in overrides:
+            if name not in experiments[section]:
+                allowed = _allowed(name, experiments[section])
+                raise ConfigError(f"{path}: {section}.{name}: not in experiments.yaml {allowed}")
+        merged[section] = {
+            name: {**entry, **overrides[name]} if isinstance(overrides.get(name), dict) else entry
+            for name, entry in experiments[section].items()
+        }
+    try:
+        suite = Suite.model_validate(merged)
+    except ValidationError as error:
+        raise ConfigError(_one_line(error, path, scale, experiments)) from None
+    _check_names(suite, path)
+    return suite
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file; scales are config/{{smoke,mini,paper}}.yaml")
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: must be a YAML mapping, found {type(data).__name__}")
+    return data
+
+
+def _allowed(name: Any, names: Any) -> str:
+    names = [str(candidate) for candidate in names]
+    close = difflib.get_close_matches(str(name), names, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"({hint}allowed: {', '.join(names)})"
+
+
+def _one_line(error: ValidationError, path: Path, scale: dict, experiments: dict) -> str:
+    """The first fault of a validation as ``file: key: value: reason``."""
+    fault = error.errors()[0]
+    keys = [str(part) for part in fault["loc"]]
+    value: Any = scale
+    for key in fault["loc"]:
+        value = value.get(key) if isinstance(value, dict) else None
+    source = path
+    if value is None and keys and keys[0] in experiments:
+        source = path.parent / "experiments.yaml"
+    key = ".".join(keys)
+    if fault["type"] == "extra_forbidden":
+        owner = _field_names(fault["loc"])
+        return f"{source}: {key}: unknown key {_allowed(keys[-1], owner)}"
+    if fault["type"] == "missing":
+        return f"{path}: {key}: missing"
+    reason = fault["msg"].removeprefix("Value error, ")
+    given = "" if isinstance(fault["input"], dict) else f"{fault['input']!r}: "
+    return f"{source}: {key}: {given}{reason}"
+
+
+def _field_names(loc: tuple) -> list[str]:
+    """The keys allowed where an unknown one was found, by walking the models along its path."""
+    kind: Any = Suite
+    for part in loc[:-1]:
+        if _is_model(kind):
+            kind = kind.model_fields[part].annotation
+            if get_origin(kind) is dict:  # the next part is a name in it
+                continue
+        kind = _inner_model(kind)
+    return list(kind.model_fields) if _is_model(kind) else []
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _inner_model(annotation: Any) -> Any:
+    """The model inside dict[str, M], M | None, Annotated[...]; the annotation itself if none."""
+    if _is_model(annotation):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _inner_model(argument)
+        if _is_model(found):
+            return found
+    return annotation
+
+
+def _check_names(suite: Suite, path: Path) -> None:
+    """Every name one entry uses must be defined by another. Raises ConfigError."""
+
+    def known(where: str, name: str, names: Any) -> None:
+        if name not in names:
+            raise ConfigError(f"{path}: {where}: {name!r} is not defined {_allowed(name, names)}")
+
+    for name in suite.select.items:
+        known("select.items", name, suite.items)
+    for name in suite.select.pairs:
+        known("select.pairs", name, suite.pairs)
+    every_method = {method for item in suite.items.values() for method in item.methods}
+    for where, methods in [("select.methods", suite.select.methods)] + [
+        (f"items.{name}.methods", item.methods) for name, item in suite.items.items()
+    ]:
+        for method in methods:
+            try:
+                Method.parse(method)
+            except RunIdError as error:
+                raise ConfigError(f"{path}: {where}: {error}") from None
+    for method in suite.select.methods:
+        known("select.methods", method, sorted(every_method))
+    for name, item in suite.items.items():
+        for pair in item.pairs:
+            known(f"items.{name}.pairs", pair, suite.pairs)
+            if item.stage != "supervised":
+                known(f"pairs.{pair}.tokens", item.stage, suite.pairs[pair].tokens)
+        for checkpoint in item.checkpoints:
+            model, _, point = checkpoint.partition("/")
+            known(f"items.{name}.checkpoints", model, suite.models)
+            known(f"items.{name}.checkpoints", point, suite.models[model].checkpoints)
+    for name, pair in suite.pairs.items():
+        known(f"pairs.{name}.teacher", pair.teacher, suite.models)
+        if pair.student.model is not None:
+            known(f"pairs.{name}.student.model", pair.student.model, suite.models)
+            for stage, point in pair.student.start.items():
+                points = suite.models[pair.student.model].checkpoints
+                known(f"pairs.{name}.student.start.{stage}", point, points)
+    _check_selected(suite, path, known)
+
+
+def _check_selected(suite: Suite, path: Path, known: Any) -> None:
+    """The corpora, tokenizers and budgets that the selected runs need. Raises ConfigError."""
+    stages = {suite.items[name].stage for name in suite.select.items}
+    for stage in stages:
+        known(f"stages.{stage}.corpus", suite.stages[stage].corpus, suite.corpora)
+    for name, tokenizer in suite.tokenizers.items():
+        for corpus in tokenizer.corpora:
+            known(f"tokenizers.{name}.corpora", corpus, suite.corpora)
+    for model in suite.models:
+        _check_budgets(suite, path, model)
+    for run in suite.runs():
+        pair = suite.pairs[run.pair]
+        models = [pair.teacher] + ([pair.student.model] if pair.student.model else [])
+        for model in models:
+            known(f"models.{model}.tokenizer", suite.models[model].tokenizer, suite.tokenizers)
+        stage = suite.stages[run.stage]
+        if stage.epochs is None:
+            _check_budget(
+                suite,
+                path,
+                f"pairs.{run.pair}.tokens.{run.stage}",
+                pair.tokens[run.stage],
+                stage.corpus,
+            )
+
+
+def _check_budgets(suite: Suite, path: Path, model: str) -> None:
+    points = {n: c.tokens for n, c in suite.models[model].checkpoints.items() if c.tokens}
+    if points and suite.pretraining is None:
+        raise ConfigError(f"{path}: pretraining: missing, and models.{model} is pre-trained here")
+    if list(points.values()) != sorted(set(points.values())):
+        raise ConfigError(
+            f"{path}: models.{model}.checkpoints: {points}: tokens must grow from one checkpoint "
+            "to the next (they count from the start of pre-training)"
+        )
+    for name, tokens in points.items():
+        corpus = suite.pretraining.corpus
+        _check_budget(suite, path, f"models.{model}.checkpoints.{name}.tokens", tokens, corpus)
+
+
+def _check_budget(suite: Suite, path: Path, key: str, tokens: int, corpus: str) -> None:
+    limit = int(suite.corpora[corpus].tokens * suite.max_epochs)
+    if tokens > limit:
+        raise ConfigError(
+            f"{path}: {key}: {tokens}: more than max_epochs={suite.max_epochs:g} passes over "
+            f"corpora.{corpus}.tokens={suite.corpora[corpus].tokens} (allowed: up to {limit})"
+        )
+
+
+__all__ = ["ConfigError", "METHODS", "STAGES", "Suite", "load_suite"]

@@ -1,0 +1,107 @@
+"""Records: small JSON files that say what was done, written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+RECORDED_PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "datasets", "numpy")
+
+
+class RecordError(ValueError):
+    """A record that is missing or unreadable; the message names the file and the cure."""
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write ``text`` under a temporary name, then move it: readers see all of it or nothing."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, atomically. NaN and infinity are refused (ValueError)."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def write_json_lines(path: str | Path, rows: list[dict[str, Any]]) -> None:
+    """Write one JSON object a line, atomically."""
+    write_text(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON record. Raises RecordError for a missing or broken file."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecordError(f"{path}: no such record; make it with `snakemake {path}`") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path}: not valid JSON ({error}); delete it and rerun") from None
+
+
+def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
+    """Read a file of one JSON object a line. Raises RecordError, naming the line."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise RecordError(f"{path}: no such record; make it with `snakemake {path}`") from None
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise RecordError(f"{path}:{number}: not valid JSON ({error})") from None
+    return rows
+
+
+def fingerprint(value: Any) -> str:
+    """SHA-256 (hex) of a JSON value, the same for equal values whatever the order of keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def provenance() -> dict[str, Any]:
+    """What the numbers of a record depend on besides its configuration."""
+    versions = {"python": platform.python_version()}
+    versions |= {name: metadata.version(name) for name in RECORDED_PACKAGES}
+    return {"versions": versions, "git": _git_state(), "host": _host_class()}
+
+
+def _git_state() -> dict[str, Any] | None:
+    """Commit of the source tree this package was imported from; None outside a checkout."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _host_class() -> dict[str, Any]:
+    """The kind of machine, never its name."""
+    import torch
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        names = [x for x in info.read_text().splitlines() if x.startswith("model name")]
+        cpu = names[0].partition(":")[2].strip() if names else cpu
+    threads = torch.get_num_threads()
+    return {
+        "system": platform.system(),
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "gpu": gpu,
+    }

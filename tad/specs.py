@@ -1,0 +1,142 @@
+"""What one job does, with every value resolved: the contract between the DAG and the trainers.
+
+A spec is what a record's manifest holds, what Snakemake compares to decide on reruns, and what the
+fingerprint of a checkpoint is taken from. Light to import, because the Snakefile does.
+"""
+
+from __future__ import annotations
+
+from tad.config import ConfigError, Pretraining, Shape, Strict, Suite, Training
+from tad.layout import Layout
+from tad.run_id import RunId
+
+
+class Optimisation(Strict):
+    """The values of one training loop; sizes in sequences of ``context`` tokens."""
+
+    steps: int
+    batch_size: int
+    micro_batch_size: int
+    context: int
+    learning_rate: float
+    weight_decay: float
+    schedule: str
+    warmup_fraction: float
+    max_grad_norm: float
+    evaluations: int
+    evaluation_sequences: int
+    checkpoint_every_steps: int
+    seed: int
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that the loop trains on."""
+        return self.steps * self.batch_size * self.context
+
+
+class RunSpec(Strict):
+    """One distillation. ``teacher`` and ``start`` are folders or hub ids; a student without
+    ``start`` is made from the teacher in ``shape``."""
+
+    run: str
+    data: str
+    tokenizer: str
+    teacher: str
+    shape: Shape | None
+    start: str | None
+    temperature: float
+    hidden_cosine: bool
+    optimisation: Optimisation
+
+
+class PretrainSpec(Strict):
+    """One pre-training of a model to one checkpoint.
+
+    ``start`` is the checkpoint before it, if any, and ``skip_tokens`` what that one has seen.
+    """
+
+    model: str
+    checkpoint: str
+    family: str
+    shape: Shape
+    data: str
+    tokenizer: str
+    start: str | None
+    skip_tokens: int
+    optimisation: Optimisation
+
+
+def run_spec(suite: Suite, run: RunId) -> RunSpec:
+    """Resolve a run. Raises ConfigError if the suite does not have it, or cannot train it."""
+    suite.check_run(run)
+    pair, training = suite.pairs[run.pair], suite.stages[run.stage]
+    if training.epochs is not None or training.after is not None:
+        raise ConfigError(
+            f"run {run}: stage {run.stage} trains on instructions, which tad.distill"
+            " does not do yet"
+        )
+    layout = Layout.work(suite.scale)
+    student = pair.student
+    tokenizer = suite.models[student.model or pair.teacher].tokenizer
+    start = None
+    if student.model is not None:
+        start = weights(suite, student.model, student.start[run.stage])
+    return RunSpec(
+        run=str(run),
+        data=str(layout.tokens(training.corpus, tokenizer)),
+        tokenizer=str(layout.tokenizer(tokenizer)),
+        teacher=weights(suite, pair.teacher, last_checkpoint(suite, pair.teacher)),
+        shape=student.shape,
+        start=start,
+        temperature=training.temperature,
+        hidden_cosine=pair.hidden_cosine,
+        optimisation=_optimisation(training, pair.tokens[run.stage], run.seed),
+    )
+
+
+def pretrain_spec(suite: Suite, model: str, checkpoint: str) -> PretrainSpec:
+    """Resolve the pre-training of a model's checkpoint. Raises ConfigError for unknown names and
+    for a checkpoint that is not trained here."""
+    entry = suite.models.get(model)
+    if entry is None or checkpoint not in entry.checkpoints:
+        known = [f"{m}/{c}" for m, e in suite.models.items() for c in e.checkpoints]
+        raise ConfigError(f"{model}/{checkpoint}: no such checkpoint (allowed: {', '.join(known)})")
+    tokens = entry.checkpoints[checkpoint].tokens
+    if tokens is None or suite.pretraining is None:
+        raise ConfigError(f"{model}/{checkpoint}: is loaded, not trained, at scale {suite.scale}")
+    names = list(entry.checkpoints)
+    before = names[names.index(checkpoint) - 1] if names[0] != checkpoint else None
+    skip = (entry.checkpoints[before].tokens or 0) if before else 0
+    layout, pretraining = Layout.work(suite.scale), suite.pretraining
+    return PretrainSpec(
+        model=model,
+        checkpoint=checkpoint,
+        family=entry.family,
+        shape=entry.shape,
+        data=str(layout.tokens(pretraining.corpus, entry.tokenizer)),
+        tokenizer=str(layout.tokenizer(entry.tokenizer)),
+        start=weights(suite, model, before) if before else None,
+        skip_tokens=skip,
+        optimisation=_optimisation(pretraining, tokens - skip, pretraining.seed),
+    )
+
+
+def weights(suite: Suite, model: str, checkpoint: str) -> str:
+    """Where a checkpoint's weights are: a folder below the work root, a given path, or a hub id."""
+    source = suite.models[model].checkpoints[checkpoint]
+    if source.tokens is not None:
+        return str(Layout.work(suite.scale).model(model, checkpoint))
+    return source.path or source.hub
+
+
+def last_checkpoint(suite: Suite, model: str) -> str:
+    """The checkpoint that teaches: the last one."""
+    return list(suite.models[model].checkpoints)[-1]
+
+
+def _optimisation(training: Training | Pretraining, tokens: int, seed: int) -> Optimisation:
+    """Whole steps that fit the token budget, at least one."""
+    values = training.model_dump(include=set(Optimisation.model_fields) - {"seed"})
+    values["micro_batch_size"] = training.micro_batch_size or training.batch_size
+    steps = max(1, tokens // (training.batch_size * training.context))
+    return Optimisation(**values, steps=steps, seed=seed)

@@ -1,0 +1,166 @@
+"""The configuration: the paper's values are there, and every fault is one clear line."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tad.config import ConfigError, load_suite
+from tad.run_id import Method, RunId
+from tad.specs import pretrain_spec, run_spec
+
+CONFIG = Path(__file__).parents[2] / "config"
+SCALES = sorted(path.stem for path in CONFIG.glob("*.yaml") if path.stem != "experiments")
+
+
+def edited(tmp_path: Path, scale: str, edit) -> Path:
+    """A copy of a scale file with ``edit`` applied to its data, beside experiments.yaml."""
+    shutil.copy(CONFIG / "experiments.yaml", tmp_path)
+    data = yaml.safe_load((CONFIG / f"{scale}.yaml").read_text())
+    edit(data)
+    path = tmp_path / f"{scale}.yaml"
+    path.write_text(yaml.safe_dump(data, sort_keys=False))
+    return path
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_scale_loads_and_resolves_all_its_runs(scale):
+    suite = load_suite(CONFIG / f"{scale}.yaml")
+    runs = suite.runs()
+    assert runs, "a scale that runs nothing"
+    assert len(set(runs)) == len(runs)
+    for run in runs:
+        spec = run_spec(suite, run)
+        assert RunId.parse(spec.run) == run
+        assert spec.optimisation.seed == run.seed
+
+
+def test_paper_scale_has_the_papers_values():
+    suite = load_suite(CONFIG / "paper.yaml")
+    spec = run_spec(suite, RunId("scratch", "qwen1.5-1.8b_0.5b", Method("tad", 10, 2.0), 0))
+    values = spec.optimisation
+    assert (values.batch_size, values.context, values.learning_rate) == (128, 2048, 1e-4)
+    assert values.weight_decay == 0.1
+    assert spec.temperature == 1.0
+    assert not spec.hidden_cosine
+    # 2.8 billion tokens (Section 3.2.1), in whole steps.
+    assert 2.8e9 - 128 * 2048 < values.tokens <= 2.8e9
+    continued = run_spec(suite, RunId("continued", "phi3-4b_tinyllama", Method("clm"), 0))
+    assert continued.optimisation.learning_rate == 3e-5
+    assert continued.start.endswith("480k-1T")
+    assert run_spec(suite, RunId("scratch", "phi2_1b", Method("rkl"), 0)).hidden_cosine
+
+
+def test_items_cover_the_rows_of_the_papers_tables():
+    suite = load_suite(CONFIG / "paper.yaml")
+    for table in ("table1", "table2", "table4", "table5", "table6", "table7", "table8"):
+        assert suite.items[table].methods
+    grid = {Method.parse(m).beta for m in suite.items["table2"].methods if m.startswith("tad")}
+    assert grid == {0.5, 1, 2, 5, 10}
+    sizes = [Method.parse(m).k for m in suite.items["table4"].methods if m.startswith("tad")]
+    assert sizes == [1, 5, 10, 20]
+
+
+def put(*keys):
+    """An edit that sets data[k1][k2]... = value."""
+
+    def edit(data):
+        *path, last, value = keys
+        for key in path:
+            data = data.setdefault(key, {})
+        data[last] = value
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (put("sedes", [0]), r"sedes: unknown key \(did you mean 'seeds'\? allowed: .*seeds"),
+        (put("seeds", []), "seeds: .*at least 1 item"),
+        (put("stages", "scratch", "batch_size", "x"), "stages.scratch.batch_size: 'x'.*integer"),
+        (put("stages", "scratch", "batch_size", 0), "batch_size: 0.*greater than or equal to 1"),
+        (put("stages", "scratch", "batchsize", 8), "batchsize: unknown key.*batch_size"),
+        (put("stages", "scratch", "micro_batch_size", 3), "no multiple of micro_batch_size=3"),
+        (put("stages", "warmup", {}), "stages.warmup: not in experiments.yaml.*scratch"),
+        (put("stages", "scratch", "schedule", "step"), "schedule: 'step'.*constant.*cosine"),
+        (put("select", "pairs", ["phi2_2b"]), "'phi2_2b' is not defined.*did you mean 'phi2_1b'"),
+        (put("select", "methods", ["tad-k0-b2"]), "select.methods: method 'tad-k0-b2'"),
+        (put("select", "methods", ["kld"]), "method 'kld' is unknown.*vanilla_kd"),
+        (put("select", "items", ["table3"]), "'table3' is not defined"),
+        (put("models", "phi-2", "shape", {"hidden_size": 8}), "models.phi-2.shape.layers: missing"),
+        (put("models", "phi-2", "checkpoints", {}), "models.phi-2.checkpoints"),
+        (
+            put("models", "phi-2", "checkpoints", {"final": {"tokens": 10**9}}),
+            "models.phi-2.checkpoints.final.tokens: 1000000000: more than max_epochs=1",
+        ),
+        (
+            put("models", "phi-2", "checkpoints", {"b": {"tokens": 9000}, "a": {"tokens": 8000}}),
+            "tokens must grow from one checkpoint to the next",
+        ),
+        (put("pairs", "phi2_1b", "tokens", {"scratch": 10**9}), "pairs.phi2_1b.tokens.scratch"),
+        (put("pairs", "phi2_1b", "teacher", "phi-3"), "pairs.phi2_1b.teacher: 'phi-3' is not"),
+        (put("corpora", "general", "source", "web"), "source: 'web'.*installed-docs"),
+        (put("corpora", "general", "packages", []), "needs the key 'packages'"),
+        (put("corpora", {}), "stages.scratch.corpus: 'general' is not defined"),
+        (put("tokenizers", "phi", {}), "give exactly one of vocab_size, hub, path"),
+        (put("models", ["phi-2"]), "models: .*must be a mapping"),
+    ],
+)
+def test_a_fault_is_one_line_with_file_and_key(tmp_path, edit, message):
+    path = edited(tmp_path, "smoke", edit)
+    with pytest.raises(ConfigError) as error:
+        load_suite(path)
+    text = str(error.value)
+    assert "\n" not in text
+    assert text.startswith(str(tmp_path))
+    assert re.search(message, text), text
+
+
+def test_a_fault_in_experiments_names_that_file(tmp_path):
+    path = edited(tmp_path, "smoke", lambda data: None)
+    text = (CONFIG / "experiments.yaml").read_text()
+    (tmp_path / "experiments.yaml").write_text(
+        text.replace("weight_decay: 0.1", "weight_decay: -1")
+    )
+    with pytest.raises(ConfigError, match=r"experiments\.yaml: stages\.\w+\.weight_decay"):
+        load_suite(path)
+
+
+@pytest.mark.parametrize("content", ["[1, 2]", "a: [", ""])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path, content):
+    path = edited(tmp_path, "smoke", lambda data: None)
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=re.escape(str(path))):
+        load_suite(path)
+
+
+def test_a_missing_file_is_named():
+    with pytest.raises(ConfigError, match="no such file"):
+        load_suite("config/huge.yaml")
+
+
+def test_checkpoints_continue_one_another(tmp_path):
+    def edit(data):
+        shape = data["models"]["phi-2"]["shape"]
+        points = {"1t": {"tokens": 100_000}, "2t": {"tokens": 200_000}, "2.5t": {"tokens": 250_000}}
+        data["models"]["tinyllama-1.1b"] = {"shape": shape, "checkpoints": points}
+
+    suite = load_suite(edited(tmp_path, "smoke", edit))
+    first = pretrain_spec(suite, "tinyllama-1.1b", "1t")
+    second = pretrain_spec(suite, "tinyllama-1.1b", "2t")
+    assert (first.start, first.skip_tokens) == (None, 0)
+    assert second.start.endswith("tinyllama-1.1b/1t")
+    assert second.skip_tokens == 100_000
+    assert second.optimisation.tokens <= 100_000
+
+
+def test_the_configuration_loads_without_torch():
+    code = "import sys, tad, tad.config, tad.specs, tad.layout; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

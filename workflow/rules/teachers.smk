@@ -1,0 +1,23 @@
+# Models pre-trained here (smoke and mini scale), each once, shared by all runs that use it.
+
+
+rule pretrain:
+    input:
+        pretraining_inputs,
+    output:
+        *(f"{ROOT}/models/{{model}}/{{checkpoint}}/{name}" for name in MODEL_FILES),
+        f"{ROOT}/models/{{model}}/{{checkpoint}}/manifest.json",
+        f"{ROOT}/models/{{model}}/{{checkpoint}}/train.jsonl",
+    log:
+        f"{ROOT}/logs/models/{{model}}/{{checkpoint}}.log",
+    benchmark:
+        f"{ROOT}/benchmarks/models/{{model}}/{{checkpoint}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    params:
+        config=CONFIG,
+        spec=lambda w: as_param(pretraining_of(w)),
+    shell:
+        "python -m tad.pretrain --config {params.config} --model {wildcards.model}"
+        " --checkpoint {wildcards.checkpoint} > {log} 2>&1"

@@ -5,7 +5,6 @@ Writes ``{root}/figures/figureN.{pdf,png,csv}``; the CSV holds every number that
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +12,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from analysis import style
-from analysis.results import curve_frame, over_seeds, teacher_frame
-from tad.config import ConfigError, Suite, load_suite
-from tad.records import RecordError, write_text
+from analysis.results import add_root, curve_frame, over_seeds, suite_of, teacher_frame
+from tad.command import command_line, exit_code
+from tad.config import Suite
+from tad.records import write_text
 from tad.run_id import Method
 
 if TYPE_CHECKING:
@@ -128,23 +128,14 @@ def draw(name: str, suite: Suite, root: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line; 0 when the figure is drawn, 2 for bad input."""
-    parser = argparse.ArgumentParser(
-        prog="python -m analysis.figures",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    """Command line; 0 when the figure is written, 2 for bad input."""
+    parser = command_line("analysis.figures", __doc__)
     parser.add_argument("figure", choices=["figure1", "figure2"])
-    parser.add_argument("--root", type=Path, default=Path("work/smoke"), help="where records are")
-    parser.add_argument("--config", help="scale file (default: config/{name of root}.yaml)")
+    add_root(parser)
     options = parser.parse_args(arguments)
-    try:
-        config = options.config or f"config/{options.root.name}.yaml"
-        draw(options.figure, load_suite(config), options.root)
-    except (ConfigError, RecordError) as error:
-        print(f"analysis.figures: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code(
+        "analysis.figures", lambda: draw(options.figure, suite_of(options), options.root)
+    )
 
 
 if __name__ == "__main__":

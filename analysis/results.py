@@ -6,6 +6,7 @@ broken or not finite is an error that names its file.
 
 from __future__ import annotations
 
+import argparse
 import math
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,11 +15,23 @@ from typing import Any
 import pandas as pd
 from scipy import stats
 
-from tad.config import Suite
+from tad.config import Suite, load_suite
 from tad.layout import Layout
 from tad.records import RecordError, read_json, read_json_lines
 from tad.run_id import RunId
 from tad.specs import last_checkpoint
+
+
+def add_root(parser: argparse.ArgumentParser) -> None:
+    """The options that say which records a command reads: ``--root`` and ``--config``."""
+    root = Path("work/smoke")
+    parser.add_argument("--root", type=Path, default=root, help=f"where records are ({root})")
+    parser.add_argument("--config", help="scale file (default: config/{name of root}.yaml)")
+
+
+def suite_of(options: argparse.Namespace) -> Suite:
+    """The suite whose runs lie below the root. Raises ConfigError."""
+    return load_suite(options.config or f"config/{options.root.name}.yaml")
 
 
 def heldout_frame(root: Path, runs: Iterable[RunId]) -> pd.DataFrame:

@@ -5,7 +5,6 @@ Writes ``{root}/tables/NAME.{csv,md,html}``: the CSV holds the numbers, the othe
 
 from __future__ import annotations
 
-import argparse
 import html
 import math
 import sys
@@ -13,10 +12,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.results import heldout_frame, over_seeds
+from analysis.results import add_root, heldout_frame, over_seeds, suite_of
 from analysis.style import method_name
-from tad.config import ConfigError, Suite, load_suite
-from tad.records import RecordError, write_text
+from tad.command import command_line, exit_code
+from tad.config import Suite
+from tad.records import write_text
 from tad.run_id import Method
 
 HELDOUT = {
@@ -99,22 +99,11 @@ def write_heldout(suite: Suite, root: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; 0 when the table is written, 2 for bad input."""
-    parser = argparse.ArgumentParser(
-        prog="python -m analysis.tables",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line("analysis.tables", __doc__)
     parser.add_argument("table", choices=["heldout"])
-    parser.add_argument("--root", type=Path, default=Path("work/smoke"), help="where records are")
-    parser.add_argument("--config", help="scale file (default: config/{name of root}.yaml)")
+    add_root(parser)
     options = parser.parse_args(arguments)
-    try:
-        config = options.config or f"config/{options.root.name}.yaml"
-        write_heldout(load_suite(config), options.root)
-    except (ConfigError, RecordError) as error:
-        print(f"analysis.tables: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code("analysis.tables", lambda: write_heldout(suite_of(options), options.root))
 
 
 if __name__ == "__main__":

@@ -20,10 +20,11 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from tad import divergences
-from tad.data import DataError, PackedTokens
+from tad.command import command_line, exit_code
 from tad.divergences import IGNORE
-from tad.records import RecordError, provenance, write_json
-from tad.vocabulary import VocabularyError, shared_vocabulary
+from tad.packing import DataError, PackedTokens
+from tad.records import provenance, write_json
+from tad.vocabulary import shared_vocabulary
 
 TOP_K = (1, 2, 5, 10, 20, 50)
 """The K of the tail masses alpha_K (Figure 2)."""
@@ -56,7 +57,8 @@ def tail_masses(logits: Tensor, mask: Tensor) -> dict[str, Tensor]:
     rest = divergences.log_tail_mass(logits.float(), ids).exp()
     # Adding the smaller modes back to the mass beyond them keeps every digit; 1 - sum would not.
     beyond = torch.cat([top, rest.unsqueeze(-1)], -1).flip(-1).cumsum(-1).flip(-1)
-    return {f"alpha_{k}": beyond[..., k] * mask for k in sizes}
+    # Not a product: what is masked may be NaN.
+    return {f"alpha_{k}": beyond[..., k].masked_fill(~mask, 0.0) for k in sizes}
 
 
 class SequenceMeans:
@@ -130,13 +132,39 @@ def _batches(data: PackedTokens, size: int, limit: int | None) -> Iterator[dict[
     yield from tqdm(DataLoader(rows, size), desc="held-out", disable=not sys.stderr.isatty())
 
 
+def measure(options: argparse.Namespace) -> None:
+    """Write the record that the command line asks for. Raises UserError."""
+    from transformers import AutoTokenizer
+
+    from tad.distill import load_model
+
+    data = PackedTokens(options.data, "validation", options.context)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model, teacher, shared = load_model(options.model, training=False).eval().to(device), None, None
+    if options.teacher:
+        teacher = load_model(options.teacher, training=False).eval().to(device)
+        shared = shared_vocabulary(
+            AutoTokenizer.from_pretrained(options.teacher),
+            AutoTokenizer.from_pretrained(options.model),
+            teacher.get_output_embeddings().weight.shape[0],
+            model.get_output_embeddings().weight.shape[0],
+        )
+    record = held_out(
+        model,
+        data,
+        teacher=teacher,
+        shared=shared,
+        batch_size=options.batch_size,
+        sequences=options.sequences,
+    )
+    names = {"model": options.model, "teacher": options.teacher, "data": options.data}
+    fingerprint = {"data_fingerprint": data.fingerprint}
+    write_json(options.out, {**names, **fingerprint, **record, **provenance()})
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Command line; 0 when the record is written, 2 for bad input."""
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.heldout",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line("eval.heldout", __doc__)
     parser.add_argument("--model", required=True, help="folder or hub id of the student")
     parser.add_argument("--teacher", help="folder or hub id of the teacher")
     parser.add_argument("--data", required=True, help="folder of a packed corpus")
@@ -145,38 +173,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--out", required=True, type=Path, help="JSON file to write")
     options = parser.parse_args(arguments)
-    from transformers import AutoTokenizer
-
-    from tad.distill import load_model
-
-    try:
-        data = PackedTokens(options.data, "validation", options.context)
-        model, teacher, shared = load_model(options.model, training=False).eval(), None, None
-        if options.teacher:
-            teacher = load_model(options.teacher, training=False).eval()
-            shared = shared_vocabulary(
-                AutoTokenizer.from_pretrained(options.teacher),
-                AutoTokenizer.from_pretrained(options.model),
-                teacher.get_output_embeddings().weight.shape[0],
-                model.get_output_embeddings().weight.shape[0],
-            )
-        if torch.cuda.is_available():
-            model, teacher = model.cuda(), teacher.cuda() if teacher else None
-        record = held_out(
-            model,
-            data,
-            teacher=teacher,
-            shared=shared,
-            batch_size=options.batch_size,
-            sequences=options.sequences,
-        )
-    except (DataError, OSError, RecordError, VocabularyError) as error:
-        print(f"eval.heldout: {error}", file=sys.stderr)
-        return 2
-    names = {"model": options.model, "teacher": options.teacher, "data": options.data}
-    write_json(options.out, {**names, "data_fingerprint": data.fingerprint, **record,
-                             **provenance()})
-    return 0
+    return exit_code("eval.heldout", lambda: measure(options))
 
 
 if __name__ == "__main__":

@@ -17,13 +17,14 @@ from typing import Self
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from tad.command import UserError
 from tad.records import read_json, write_json
 
 MARKER = "complete.json"
 log = logging.getLogger(__name__)
 
 
-class BusyError(RuntimeError):
+class BusyError(UserError, RuntimeError):
     """Another process is training the same job."""
 
 

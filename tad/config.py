@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, Self, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from tad.command import UserError
 from tad.run_id import METHODS, STAGES, Method, RunId, RunIdError
 
 Count = Annotated[int, Field(ge=1)]
@@ -25,7 +26,7 @@ Stage = Literal["scratch", "continued", "math", "supervised"]
 Family = Literal["qwen2", "phi", "gemma2", "phi3", "llama"]
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError, ValueError):
     """A wrong configuration; the message is one line with file, key, value and what is allowed."""
 
 
@@ -456,4 +457,4 @@ def _check_budget(suite: Suite, path: Path, key: str, tokens: int, corpus: str) 
         )
 
 
-__all__ = ["ConfigError", "METHODS", "STAGES", "Suite", "load_suite"]
+__all__ = ["METHODS", "STAGES", "ConfigError", "Suite", "load_suite"]

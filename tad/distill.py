@@ -9,45 +9,28 @@ The result goes to ``work/{scale}/runs/RUN/``. An interrupted run continues with
 
 from __future__ import annotations
 
-import argparse
-import shutil
 import sys
-from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from tad.architectures import attention_implementation
-from tad.checkpoints import BusyError
+from tad.architectures import attention_implementation, family_of
+from tad.command import command_line, exit_code
 from tad.config import ConfigError, load_suite
-from tad.data import DataError, PackedTokens
 from tad.layout import Layout
-from tad.records import RecordError
-from tad.run_id import LOGIT_METHODS, RunId, RunIdError
+from tad.run_id import LOGIT_METHODS, RunId
 from tad.specs import RunSpec, run_spec
-from tad.students import StudentError, build_student
-from tad.trainer import NonFiniteLossError
-from tad.training import command_line_logging, is_finished, method_objective, run_job
-from tad.vocabulary import VocabularyError, shared_vocabulary
-
-USER_ERRORS = (
-    BusyError,
-    ConfigError,
-    DataError,
-    NonFiniteLossError,
-    RecordError,
-    RunIdError,
-    StudentError,
-    VocabularyError,
-)
-"""Faults of the input, told in one line; anything else is a bug and keeps its traceback."""
+from tad.students import build_student
+from tad.trainer import Objective
+from tad.training import plain_logging, run_job
+from tad.vocabulary import shared_vocabulary
 
 
-def distill(config: str, run: RunId, *, force: bool = False) -> Path:
-    """Train the student of ``run``; returns its folder. A finished run is left as it is.
+def distill(config: str, run: RunId, *, force: bool = False) -> None:
+    """Train the student of ``run``; a finished run is left as it is, unless ``force``.
 
-    Raises one of USER_ERRORS for bad input.
+    Raises UserError for bad input.
     """
     suite = load_suite(config)
     if run.method.name not in LOGIT_METHODS:
@@ -56,22 +39,18 @@ def distill(config: str, run: RunId, *, force: bool = False) -> Path:
             f"{', '.join(LOGIT_METHODS)})"
         )
     spec, layout = run_spec(suite, run), Layout.work(suite.scale)
-    out, checkpoints = layout.run(run), layout.checkpoints(str(run))
-    if force:
-        shutil.rmtree(checkpoints, ignore_errors=True)
-    elif is_finished(out, spec, PackedTokens(spec.data, "train", spec.optimisation.context)):
-        print(f"{out}: finished already; --force trains it again", file=sys.stderr)
-        return out
     tokenizer = AutoTokenizer.from_pretrained(spec.tokenizer)
     run_job(
         spec,
-        out=out,
-        checkpoints=checkpoints,
+        out=layout.run(run),
+        checkpoints=layout.checkpoints(str(run)),
+        force=force,
         tokenizer=tokenizer,
         build=lambda: _models(spec, tokenizer),
-        objective=method_objective(spec, run.method),
+        objective=Objective(
+            method=run.method, temperature=spec.temperature, hidden_cosine=spec.hidden_cosine
+        ),
     )
-    return out
 
 
 def _models(spec: RunSpec, tokenizer: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
@@ -80,7 +59,7 @@ def _models(spec: RunSpec, tokenizer: Any) -> tuple[PreTrainedModel, dict[str, A
     if spec.start is None:
         assert spec.shape is not None  # a spec has one of the two
         student = build_student(teacher, spec.shape, seed=spec.optimisation.seed)
-        student.set_attn_implementation(_attention(student, training=True))
+        choose_attention(student, training=True)
     else:
         student = load_model(spec.start, training=True)
     shared = shared_vocabulary(
@@ -101,33 +80,29 @@ def load_model(source: str, *, training: bool) -> PreTrainedModel:
     model = AutoModelForCausalLM.from_pretrained(
         source, dtype=dtype, use_safetensors=True, trust_remote_code=False
     )
-    model.set_attn_implementation(_attention(model, training=training))
+    choose_attention(model, training=training)
     return model
 
 
-def _attention(model: PreTrainedModel, *, training: bool) -> str:
+def choose_attention(model: PreTrainedModel, *, training: bool) -> None:
+    """Give ``model`` the fastest attention that its family and this machine allow."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return attention_implementation(model.config.model_type, device, training)
+    name = attention_implementation(family_of(model.config), device, training)
+    model.set_attn_implementation(name)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; 0 when the run is finished, 2 for bad input."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tad.distill",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line("tad.distill", __doc__)
     parser.add_argument("--config", required=True, help="scale file, such as config/smoke.yaml")
     parser.add_argument("--run", required=True, help="stage/pair/method/seedN")
     parser.add_argument("--force", action="store_true", help="train again from the start")
     options = parser.parse_args(arguments)
-    command_line_logging()
-    try:
-        distill(options.config, RunId.parse(options.run), force=options.force)
-    except USER_ERRORS as error:
-        print(f"tad.distill: {error}", file=sys.stderr)
-        return 2
-    return 0
+    plain_logging()
+    return exit_code(
+        "tad.distill",
+        lambda: distill(options.config, RunId.parse(options.run), force=options.force),
+    )
 
 
 if __name__ == "__main__":

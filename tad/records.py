@@ -11,10 +11,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from tad.command import UserError
+
 RECORDED_PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "datasets", "numpy")
 
 
-class RecordError(ValueError):
+class RecordError(UserError, ValueError):
     """A record that is missing or unreadable; the message names the file and the cure."""
 
 

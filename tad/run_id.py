@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Self
 
+from tad.command import UserError
+
 STAGES = ("scratch", "continued", "math", "supervised")
 """scratch: Tables 1, 2, 4, 5; continued: Table 6; math: Table 7; supervised: Table 8."""
 
@@ -31,7 +33,7 @@ LOGIT_METHODS = ("clm", "vanilla_kd", "rkl", "tad", "dkd")
 _TAD = re.compile(r"tad-k(?P<k>[1-9]\d*)-b(?P<beta>\d+(?:\.\d+)?)")
 
 
-class RunIdError(ValueError):
+class RunIdError(UserError, ValueError):
     """A run or method id that does not parse; the message names the part and the allowed form."""
 
 

@@ -24,11 +24,12 @@ from transformers import (
 )
 
 from tad import divergences
+from tad.command import UserError
 from tad.divergences import IGNORE
 from tad.run_id import LOGIT_METHODS, Method
 
 
-class NonFiniteLossError(RuntimeError):
+class NonFiniteLossError(UserError, RuntimeError):
     """The loss became NaN or infinite; training stopped before the optimizer used it."""
 
 

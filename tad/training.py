@@ -30,10 +30,9 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from tad.checkpoints import CheckpointFolder
-from tad.data import PackedTokens
 from tad.layout import MODEL_FILES
+from tad.packing import PackedTokens
 from tad.records import fingerprint, provenance, read_json, write_json, write_json_lines
-from tad.run_id import Method
 from tad.specs import Optimisation, PretrainSpec, RunSpec
 from tad.trainer import DistillationTrainer, Objective
 
@@ -43,17 +42,12 @@ LOG_POINTS = 100
 log = logging.getLogger(__name__)
 
 
-def is_finished(out: Path, spec: RunSpec | PretrainSpec, data: PackedTokens) -> bool:
-    """Whether ``out`` holds the result of this very spec on this very data."""
-    manifest = out / "manifest.json"
-    return manifest.is_file() and read_json(manifest)["fingerprint"] == _job(spec, data)
-
-
 def run_job(
     spec: RunSpec | PretrainSpec,
     *,
     out: Path,
     checkpoints: Path,
+    force: bool,
     tokenizer: PreTrainedTokenizerBase,
     build: Callable[[], tuple[PreTrainedModel, dict[str, Any]]],
     objective: Objective,
@@ -62,15 +56,21 @@ def run_job(
     """Train what ``build`` returns (a model, and further arguments of DistillationTrainer).
 
     ``out`` receives the model, ``train.jsonl`` and ``manifest.json``; ``checkpoints`` holds what an
-    interrupted job resumes from. Raises BusyError if another process trains the same job, and
+    interrupted job resumes from. A job that is finished is left alone, unless ``force`` asks to
+    train it again from the start. Raises BusyError if another process trains the same job, and
     NonFiniteLossError, keeping the last checkpoint.
     """
     values = spec.optimisation
     train = PackedTokens(spec.data, "train", values.context)
     held_out = PackedTokens(spec.data, "validation", values.context)
-    job = _job(spec, train)
+    job = fingerprint({"spec": spec.model_dump(), "data": train.fingerprint})
     start = time.monotonic()
     with CheckpointFolder(checkpoints, job) as folder:
+        if force:
+            folder.remove()
+        elif _finished(out / "manifest.json", job):
+            log.info("%s: finished already; --force trains it again", out)
+            return
         model, extra = build()
         resume = folder.latest()
         log.info("%s: %s", out, f"resuming from {resume.name}" if resume else "starting")
@@ -109,8 +109,8 @@ def run_job(
             folder.remove()
 
 
-def _job(spec: RunSpec | PretrainSpec, data: PackedTokens) -> str:
-    return fingerprint({"spec": spec.model_dump(), "data": data.fingerprint})
+def _finished(manifest: Path, job: str) -> bool:
+    return manifest.is_file() and read_json(manifest)["fingerprint"] == job
 
 
 def _order(data: PackedTokens, values: Optimisation, skip: int) -> Dataset:
@@ -257,15 +257,8 @@ def _peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def command_line_logging() -> None:
+def plain_logging() -> None:
     """Messages of a command line: plain lines on standard error, libraries kept quiet."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for name in ("transformers", "accelerate", "datasets", "httpx"):
         logging.getLogger(name).setLevel(logging.WARNING)
-
-
-def method_objective(spec: RunSpec, method: Method) -> Objective:
-    """The objective of a run."""
-    return Objective(
-        method=method, temperature=spec.temperature, hidden_cosine=spec.hidden_cosine
-    )

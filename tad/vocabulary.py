@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from transformers import PreTrainedTokenizerBase
 
+from tad.command import UserError
 
-class VocabularyError(ValueError):
+
+class VocabularyError(UserError, ValueError):
     """Two tokenizers that do not agree on their common ids: their logits cannot be compared."""
 
 

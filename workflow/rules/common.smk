@@ -1,6 +1,7 @@
 # The suite at hand, and the paths and parameters that the rules ask for. Light imports only: this
 # is read by every `snakemake -n` and by every job on a cluster.
 import json
+import os
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -20,6 +21,11 @@ def read_suite(scale):
     except ConfigError as error:
         raise WorkflowError(str(error))
 
+
+# glibc hands every freed tensor of some MB back to the kernel and takes new, zeroed pages for the
+# next; keeping them made a training step on a CPU a sixth faster. It changes no number.
+os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**32))
+os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**32))
 
 CONFIG, SUITE = read_suite(str(config.get("scale", "smoke")))
 LAYOUT = Layout.work(SUITE.scale)

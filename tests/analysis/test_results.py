@@ -1,0 +1,139 @@
+"""Records to frames to figures and tables: right numbers, named faults, the same bytes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from analysis.figures import draw
+from analysis.results import curve_frame, heldout_frame, over_seeds
+from analysis.style import method_name
+from analysis.tables import heldout_table, markdown, number, page, write_heldout
+from tad.config import load_suite
+from tad.records import RecordError
+from tad.run_id import Method
+
+CONFIG = Path(__file__).parents[2] / "config" / "smoke.yaml"
+SUITE = load_suite(CONFIG)
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Invented records for every run and teacher of the smoke scale."""
+    rng = np.random.default_rng(0)
+    for run in SUITE.runs():
+        folder = tmp_path / "runs" / str(run)
+        folder.mkdir(parents=True)
+        values = {
+            name: {"mean": float(rng.uniform(1, 2)), "se": 0.01}
+            for name in ("nll", "kl", "reverse_kl")
+        }
+        (folder / "heldout.json").write_text(json.dumps({"metrics": values}))
+        lines = [
+            {
+                "step": step,
+                "tokens": 100 * step,
+                "eval_nll": 3.0,
+                "eval_kl": 2.0 / (1 + step),
+                "eval_loss": 3.0 + 2.0 / (1 + step),
+            }
+            for step in range(4)
+        ] + [{"step": 2, "tokens": 200, "loss": 3.5}]
+        (folder / "train.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    for teacher in SUITE.teachers("figure2"):
+        folder = tmp_path / "models" / teacher / "final"
+        folder.mkdir(parents=True)
+        metrics = {"mismatch": {"mean": 0.6, "se": 0.01}}
+        for k in (1, 2, 5, 10, 20, 50):
+            row = {"mean": 0.5 / k, "se": 0.001, "q25": 0.3 / k, "q50": 0.5 / k, "q75": 0.7 / k}
+            metrics[f"alpha_{k}"] = row
+        (folder / "heldout.json").write_text(json.dumps({"metrics": metrics}))
+    return tmp_path
+
+
+def test_intervals_over_seeds_are_t_intervals():
+    frame = pd.DataFrame({"m": ["a"] * 3 + ["b"], "v": [1.0, 2.0, 4.0, 7.0]})
+    rows = over_seeds(frame, ["m"], "v").set_index("m")
+    expected = stats.t.interval(0.95, 2, loc=7 / 3, scale=stats.sem([1.0, 2.0, 4.0]))
+    assert rows.loc["a", "mean"] - rows.loc["a", "half"] == pytest.approx(expected[0])
+    assert rows.loc["a", "seeds"] == 3
+    assert np.isnan(rows.loc["b", "half"])
+
+
+def test_the_heldout_table_has_the_records_numbers(root):
+    table = heldout_table(heldout_frame(root, SUITE.runs()))
+    assert len(table) == len(SUITE.runs())
+    row = table.iloc[0]
+    path = root / "runs" / row["stage"] / row["pair"] / row["method"] / "seed0" / "heldout.json"
+    assert row["kl"] == json.loads(path.read_text())["metrics"]["kl"]["mean"]
+
+
+def test_curves_hold_every_held_out_point_and_nothing_else(root):
+    frame = curve_frame(root, SUITE.runs("figure1"))
+    assert sorted(frame["tokens"].unique()) == [0, 100, 200, 300]
+    assert len(frame) == 4 * len(SUITE.runs("figure1"))
+
+
+@pytest.mark.parametrize("name", ["figure1", "figure2"])
+def test_a_figure_is_the_same_bytes_each_time(root, name):
+    files = [root / "figures" / f"{name}.{kind}" for kind in ("pdf", "png", "csv")]
+    draw(name, SUITE, root)
+    first = [path.read_bytes() for path in files]
+    draw(name, SUITE, root)
+    assert [path.read_bytes() for path in files] == first
+    assert b"/Subtype /Type3" not in first[0], "submission checks refuse Type 3 fonts"
+
+
+def test_a_missing_record_is_named(root):
+    path = root / "runs" / str(SUITE.runs()[0]) / "heldout.json"
+    path.unlink()
+    with pytest.raises(RecordError, match=str(SUITE.runs()[0])):
+        heldout_frame(root, SUITE.runs())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not valid JSON"),
+        ("{}", "no key 'metrics'"),
+        ('{"metrics": {"kl": {"mean": NaN, "se": 0}}}', "mean is nan"),
+    ],
+)
+def test_a_broken_record_is_named(root, text, message):
+    path = root / "runs" / str(SUITE.runs()[0]) / "heldout.json"
+    path.write_text(text)
+    with pytest.raises(RecordError, match=message) as error:
+        heldout_frame(root, SUITE.runs())
+    assert str(path) in str(error.value)
+
+
+def test_a_run_without_held_out_points_is_named(root):
+    run = SUITE.runs("figure1")[0]
+    (root / "runs" / str(run) / "train.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
+    with pytest.raises(RecordError, match="no held-out point"):
+        curve_frame(root, [run])
+
+
+def test_tables_are_written_in_three_forms(root):
+    write_heldout(SUITE, root)
+    text = (root / "tables" / "heldout.md").read_text()
+    assert text.count("\n| scratch |") == len(SUITE.runs())
+    assert "<table>" in (root / "tables" / "heldout.html").read_text()
+    assert len(pd.read_csv(root / "tables" / "heldout.csv")) == len(SUITE.runs())
+
+
+def test_cells_are_escaped():
+    assert markdown(["KL(T||S)"], [["a"]]).splitlines()[0] == r"| KL(T\|\|S) |"
+    assert "&lt;b&gt;" in page("t", ["<b>"], [], "", left=0)
+
+
+def test_names_and_numbers_as_the_paper_prints_them():
+    assert method_name(Method("tad", 10, 2.0)) == "TAD (K = 10)"
+    assert method_name(Method("tad", 10, 0.5)) == "TAD (K = 10, β = 0.5)"
+    assert number(0.5, float("nan")) == "0.5000"
+    assert number(0.5, 0.01) == "0.5000 ± 0.0100"

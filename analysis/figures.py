@@ -84,6 +84,7 @@ def figure2(teachers: pd.DataFrame) -> Figure:
     ``teachers`` has columns teacher, metric, mean, se, q25, q75 (quartiles over tokens).
     """
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullLocator
 
     size = (style.TEXT_WIDTH, 2.3)
     figure, (left, right) = plt.subplots(1, 2, figsize=size, width_ratios=(1.25, 1))
@@ -99,14 +100,15 @@ def figure2(teachers: pd.DataFrame) -> Figure:
         mismatch = teachers[(teachers["teacher"] == name) & (teachers["metric"] == "mismatch")]
         percent = 100 * mismatch["mean"].item()
         error = 100 * 1.96 * mismatch["se"].item()
-        right.barh(index, percent, xerr=error, color=color, height=0.6, error_kw={"lw": 0.8})
+        right.barh(index, percent, xerr=error, color=color, height=0.4, error_kw={"lw": 0.8})
         right.text(percent + error, index, f" {percent:.1f}", va="center", fontsize=7)
     left.set(xscale="log", yscale="log", xlabel="K", ylabel="teacher tail mass $\\alpha_K$")
     left.set_xticks(sizes, [str(size) for size in sizes], minor=False)
-    left.minorticks_off()
+    left.xaxis.set_minor_locator(NullLocator())
+    _plain_log_labels(left)
     left.legend()
     right.set_yticks(range(len(names)), names)
-    right.set_xlim(0, 100)
+    right.set(xlim=(0, 100), ylim=(-0.6, len(names) - 0.4))
     right.invert_yaxis()
     right.grid(visible=False, axis="y")
     right.set_xlabel("next token is not the mode (%)")

@@ -136,7 +136,7 @@ def measure(options: argparse.Namespace) -> None:
     """Write the record that the command line asks for. Raises UserError."""
     from transformers import AutoTokenizer
 
-    from tad.distill import load_model
+    from tad.models import load_model
 
     data = PackedTokens(options.data, "validation", options.context)
     device = "cuda" if torch.cuda.is_available() else "cpu"

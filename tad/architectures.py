@@ -35,7 +35,6 @@ from transformers import (
     Qwen2Config,
     Qwen2ForCausalLM,
 )
-from transformers.utils import is_flash_attn_2_available
 
 from tad.command import UserError
 from tad.config import Family, Model, Shape
@@ -185,20 +184,6 @@ def paper_model(
     )
     with torch.device("meta"):
         return new_model(config, seed=0)
-
-
-def attention_implementation(family: Family, device: str | torch.device, training: bool) -> str:
-    """Which attention kernel to ask transformers for: flash_attention_2, sdpa or eager.
-
-    Flash attention where the package is importable and the device is CUDA, except for Gemma2 in
-    training (Appendix A: "flash attention whenever possible, except for Gemma2"). Otherwise SDPA;
-    Gemma2 is eager, because SDPA cannot soft-cap attention logits.
-    """
-    if family == "gemma2" and training:
-        return "eager"
-    if torch.device(device).type == "cuda" and is_flash_attn_2_available():
-        return "flash_attention_2"
-    return "eager" if family == "gemma2" else "sdpa"
 
 
 def family_of(config: PreTrainedConfig) -> Family:

@@ -245,7 +245,10 @@ class Suite(Strict):
     items: dict[str, Item]
 
     def runs(self, item: str | None = None) -> list[RunId]:
-        """The runs this scale trains, for one item or for all selected ones; sorted, no repeats."""
+        """The runs this scale trains, for one item or for all selected ones, without repeats.
+
+        In the order of the stages, of the pairs in experiments.yaml, and of METHODS.
+        """
         names = self.select.items if item is None else [item]
         found = set()
         for name in names:
@@ -255,7 +258,17 @@ class Suite(Strict):
                     if pair in self.select.pairs and method in self.select.methods:
                         for seed in self.seeds:
                             found.add(RunId(entry.stage, pair, Method.parse(method), seed))
-        return sorted(found)
+        pairs = list(self.pairs)
+        return sorted(
+            found,
+            key=lambda run: (
+                STAGES.index(run.stage),
+                pairs.index(run.pair),
+                METHODS.index(run.method.name),
+                run.method,
+                run.seed,
+            ),
+        )
 
     def teachers(self, item: str) -> list[str]:
         """The teachers of an item's selected pairs, in the item's order."""

@@ -12,13 +12,12 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoTokenizer, PreTrainedModel
 
-from tad.architectures import attention_implementation, family_of
 from tad.command import command_line, exit_code
 from tad.config import ConfigError, load_suite
 from tad.layout import Layout
+from tad.models import choose_attention, load_model
 from tad.run_id import LOGIT_METHODS, RunId
 from tad.specs import RunSpec, run_spec
 from tad.students import build_student
@@ -69,26 +68,6 @@ def _models(spec: RunSpec, tokenizer: Any) -> tuple[PreTrainedModel, dict[str, A
         student.get_output_embeddings().weight.shape[0],
     )
     return student, {"teacher": teacher, "shared_vocabulary": shared}
-
-
-def load_model(source: str, *, training: bool) -> PreTrainedModel:
-    """A causal LM from a folder or hub id: float32 to train, bfloat16 to teach on a GPU.
-
-    Never runs code that comes with the weights, and never unpickles them.
-    """
-    dtype = torch.bfloat16 if torch.cuda.is_available() and not training else torch.float32
-    model = AutoModelForCausalLM.from_pretrained(
-        source, dtype=dtype, use_safetensors=True, trust_remote_code=False
-    )
-    choose_attention(model, training=training)
-    return model
-
-
-def choose_attention(model: PreTrainedModel, *, training: bool) -> None:
-    """Give ``model`` the fastest attention that its family and this machine allow."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    name = attention_implementation(family_of(model.config), device, training)
-    model.set_attn_implementation(name)
 
 
 def main(arguments: list[str] | None = None) -> int:

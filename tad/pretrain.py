@@ -15,8 +15,8 @@ from transformers import AutoTokenizer, PreTrainedModel
 from tad.architectures import architecture_config, new_model
 from tad.command import command_line, exit_code
 from tad.config import load_suite
-from tad.distill import choose_attention, load_model
 from tad.layout import Layout
+from tad.models import choose_attention, load_model
 from tad.run_id import Method
 from tad.specs import PretrainSpec, pretrain_spec
 from tad.trainer import Objective

@@ -6,12 +6,10 @@ import pytest
 import torch
 import yaml
 
-import tad.architectures as architectures
 from tad.architectures import (
     CLASSES,
     ArchitectureError,
     architecture_config,
-    attention_implementation,
     family_of,
     new_model,
     paper_model,
@@ -19,6 +17,7 @@ from tad.architectures import (
     shape_of,
 )
 from tad.config import Model, Shape
+from tad.models import attention_implementation
 
 EXPERIMENTS = Path(__file__).parents[2] / "config" / "experiments.yaml"
 
@@ -225,7 +224,7 @@ def test_unknown_model_types_are_refused():
 @pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:1"])
 @pytest.mark.parametrize("training", [True, False])
 def test_attention_implementation(flash, device, training, monkeypatch):
-    monkeypatch.setattr(architectures, "is_flash_attn_2_available", lambda: flash)
+    monkeypatch.setattr("tad.models.is_flash_attn_2_available", lambda: flash)
     usable = flash and device != "cpu"
     for family in CLASSES:
         chosen = attention_implementation(family, device, training)

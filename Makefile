@@ -31,7 +31,7 @@ reproduce: setup
 	@echo 'Figures: work/$(SCALE)/figures/    Tables: work/$(SCALE)/tables/'
 
 test: setup
-	$(RUN) pytest -n 2 -m 'not slow'
+	$(RUN) pytest -n 2 --dist loadfile -m 'not slow'
 
 test-slow: setup
 	$(RUN) pytest -m slow

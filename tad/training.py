@@ -168,6 +168,7 @@ def _arguments(values: Optimisation, folder: Path, *, fresh: bool) -> TrainingAr
         logging_nan_inf_filter=False,
         save_steps=save_steps,
         save_total_limit=2,
+        dataloader_pin_memory=cuda,
         remove_unused_columns=False,
         report_to=[],
         disable_tqdm=not sys.stderr.isatty(),

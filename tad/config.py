@@ -122,7 +122,8 @@ class Loop(Strict):
 
     ``micro_batch_size`` sequences pass through the model at once (on each GPU) and are accumulated
     to ``batch_size``. ``evaluations`` held-out points are spread evenly over training, each over
-    ``evaluation_sequences`` sequences.
+    ``evaluation_sequences`` sequences. ``fused: false`` takes the losses from whole logit tensors,
+    slower and larger, as a check.
     """
 
     corpus: str
@@ -134,6 +135,7 @@ class Loop(Strict):
     schedule: Literal["constant", "cosine", "linear"] = "constant"
     warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.01
     max_grad_norm: Positive = 1.0
+    fused: bool = True
     evaluations: Count = 20
     evaluation_sequences: Count = 64
     checkpoint_every_steps: Count = 500

@@ -23,6 +23,7 @@ class Optimisation(Strict):
     schedule: str
     warmup_fraction: float
     max_grad_norm: float
+    fused: bool
     evaluations: int
     evaluation_sequences: int
     checkpoint_every_steps: int

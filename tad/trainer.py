@@ -26,7 +26,11 @@ from transformers import (
 from tad import divergences
 from tad.command import UserError
 from tad.divergences import IGNORE
+from tad.fused import Head, distillation_loss
 from tad.run_id import LOGIT_METHODS, Method
+
+DKD_BETA = 8.0
+"""Weight of the non-target term in Zhao et al. (2022)."""
 
 
 class NonFiniteLossError(UserError, RuntimeError):
@@ -78,9 +82,11 @@ class DistillationTrainer(Trainer):
     Every term is a sum over valid tokens divided by the number of valid tokens of the whole
     optimizer step, over all accumulated micro-batches and all ranks; a step of 4 x 8 sequences is
     the step of 1 x 32. ``shared_vocabulary`` is the number of leading token ids that both models
-    mean the same by (by default the smaller vocabulary); logits beyond it are left out. Takes all
-    arguments of ``transformers.Trainer`` besides; raises ValueError if a teacher is needed and
-    missing, or the widths do not allow the cosine term.
+    mean the same by (by default the smaller vocabulary); logits beyond it are left out. ``fused``
+    takes the losses of ``tad.fused``, which never hold a (B, N, V) tensor, instead of those of
+    ``tad.divergences``; the values are the same. Takes all arguments of ``transformers.Trainer``
+    besides; raises ValueError if a teacher is needed and missing, or the widths do not allow the
+    cosine term.
     """
 
     # The loss is already divided by the tokens of all accumulated micro-batches; without this the
@@ -93,6 +99,7 @@ class DistillationTrainer(Trainer):
         objective: Objective,
         teacher: PreTrainedModel | None = None,
         shared_vocabulary: int | None = None,
+        fused: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -100,6 +107,8 @@ class DistillationTrainer(Trainer):
             raise ValueError(f"method {objective.method} needs a teacher")
         self.objective = objective
         self.shared_vocabulary = shared_vocabulary
+        # FSDP gathers the output matrix only inside the model's own forward.
+        self.fused = fused and not self.is_fsdp_enabled
         self.teacher = None
         if teacher is not None:
             if objective.hidden_cosine:
@@ -130,34 +139,73 @@ class DistillationTrainer(Trainer):
         """Mean objective over ``num_items_in_batch`` tokens (by default those of this batch)."""
         labels = inputs["labels"]
         forward = {name: value for name, value in inputs.items() if name != "labels"}
-        with_states = self.objective.hidden_cosine and self.objective.needs_teacher
-        outputs = model(**forward, output_hidden_states=with_states, use_cache=False)
-        terms = self._terms(outputs, forward, labels)
         count = (labels != IGNORE).sum() if num_items_in_batch is None else num_items_in_batch
         # max(1): a step without a valid token has the loss 0, with a graph, on every rank.
-        scale = self.accelerator.num_processes / max(int(count), 1)
-        loss = sum(terms.values()) * scale
-        for name, value in (terms | {"loss": sum(terms.values())}).items():
-            self._sums[name] = self._sums.get(name, 0) + value.detach()
+        count = max(int(count), 1)
+        options = {"use_cache": False, "output_hidden_states": self.fused or self._with_cosine}
+        if self.fused:
+            options["logits_to_keep"] = 1  # one position's; the loss works from the states
+        outputs, teacher = model(**forward, **options), None
+        if self.objective.needs_teacher:
+            with torch.no_grad():
+                teacher = self.teacher(**forward, **options)
+        terms = (self._fused_terms if self.fused else self._terms)(outputs, teacher, labels, count)
+        if self._with_cosine:
+            states = outputs.hidden_states[-1], teacher.hidden_states[-1]
+            terms["cosine"] = divergences.hidden_cosine(*states, labels != IGNORE).sum() / count
+        loss = sum(terms.values())
+        for name, value in (terms | {"loss": loss}).items():
+            self._sums[name] = self._sums.get(name, 0) + value.detach() * count
         self._sums["tokens"] = self._sums.get("tokens", 0) + (labels != IGNORE).sum()
+        # DDP and FSDP average the ranks' gradients, and count is the sum over ranks.
+        loss = loss * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
 
-    def _terms(self, outputs: Any, forward: dict[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
-        """Sums over the valid tokens of this micro-batch, by name, in nats."""
-        if not self.objective.needs_teacher:
-            return {"clm": divergences.causal_lm(outputs.logits, labels).sum()}
-        with torch.no_grad():
-            with_states = self.objective.hidden_cosine
-            teacher = self.teacher(**forward, output_hidden_states=with_states, use_cache=False)
+    @property
+    def _with_cosine(self) -> bool:
+        return self.objective.hidden_cosine and self.objective.needs_teacher
+
+    def _terms(self, outputs: Any, teacher: Any, labels: Tensor, count: int) -> dict[str, Tensor]:
+        """Sums over the valid tokens of this micro-batch by ``count``, by name, in nats."""
+        if teacher is None:
+            return {"clm": divergences.causal_lm(outputs.logits, labels).sum() / count}
         student_logits, teacher_logits = self._shared(outputs.logits, teacher.logits)
-        terms = {
-            "clm": divergences.causal_lm(student_logits, labels).sum(),
-            "divergence": self.objective.divergence(student_logits, teacher_logits, labels).sum(),
+        divergence = self.objective.divergence(student_logits, teacher_logits, labels)
+        return {
+            "clm": divergences.causal_lm(student_logits, labels).sum() / count,
+            "divergence": divergence.sum() / count,
         }
-        if with_states:
-            states = outputs.hidden_states[-1], teacher.hidden_states[-1]
-            terms["cosine"] = divergences.hidden_cosine(*states, labels != IGNORE).sum()
-        return terms
+
+    def _fused_terms(
+        self, outputs: Any, teacher: Any, labels: Tensor, count: int
+    ) -> dict[str, Tensor]:
+        """The same from last hidden states, a chunk of logits at a time."""
+        objective = self.objective
+        head = Head.of(self.accelerator.unwrap_model(self.model))
+        sizes = [head.weight.shape[0]]
+        teacher_hidden, teacher_head = None, None
+        if teacher is not None:
+            teacher_hidden = teacher.hidden_states[-1]
+            teacher_head = Head.of(self.accelerator.unwrap_model(self.teacher))
+            sizes.append(teacher_head.weight.shape[0])
+        tad = objective.method.name == "tad"
+        terms = distillation_loss(
+            outputs.hidden_states[-1],
+            head,
+            teacher_hidden,
+            teacher_head,
+            labels,
+            labels != IGNORE,
+            method=objective.method.name,
+            k=objective.method.k if tad else 1,
+            beta=objective.method.beta if tad else DKD_BETA,
+            temperature=objective.temperature,
+            clm_items=count,
+            divergence_items=count,
+            vocab_size=(self.shared_vocabulary or min(sizes)) if teacher is not None else None,
+        )
+        values = {"clm": terms.clm, "divergence": terms.divergence}
+        return values if teacher is not None else {"clm": terms.clm}
 
     def _shared(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
         size = self.shared_vocabulary or min(student.shape[-1], teacher.shape[-1])

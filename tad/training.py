@@ -82,6 +82,7 @@ def run_job(
             train_dataset=rows,
             eval_dataset=_evenly(held_out, values.evaluation_sequences),
             objective=objective,
+            fused=values.fused,
             callbacks=[history, folder.callback()],
             **extra,
         )

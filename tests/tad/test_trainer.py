@@ -10,6 +10,8 @@ from torch.utils.data import Dataset
 from transformers import TrainingArguments
 
 from tad import divergences
+from tad.architectures import CLASSES, architecture_config, new_model
+from tad.config import Shape
 from tad.run_id import Method
 from tad.trainer import DistillationTrainer, NonFiniteLossError, Objective
 
@@ -100,13 +102,15 @@ def test_accumulation_matches_a_large_batch(tmp_path, tiny_llama, method, micro,
         torch.testing.assert_close(parts[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
 
 
+@pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("method", METHODS, ids=str)
-def test_the_loss_is_the_papers(tmp_path, tiny_llama, method):
+def test_the_loss_is_the_papers(tmp_path, tiny_llama, method, fused):
     student, teacher, rows = tiny_llama(1), tiny_llama(2), Rows(4)
     ids = torch.stack([row["input_ids"] for row in rows])
     labels = torch.stack([row["labels"] for row in rows])
     mask = labels != -100
-    job = trainer(student, tmp_path, Objective(method=method, hidden_cosine=True), teacher=teacher)
+    objective = Objective(method=method, hidden_cosine=True)
+    job = trainer(student, tmp_path, objective, teacher=teacher, fused=fused)
     loss = job.compute_loss(student, {"input_ids": ids, "labels": labels}).item()
 
     with torch.no_grad():
@@ -125,6 +129,25 @@ def test_the_loss_is_the_papers(tmp_path, tiny_llama, method):
         cosine = torch.cosine_similarity(ours.hidden_states[-1], theirs.hidden_states[-1], dim=-1)
         expected = expected + values[mask].mean() + (1 - cosine)[mask].mean()
     assert loss == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("family", CLASSES)
+def test_fused_and_whole_logits_agree_in_every_family(tmp_path, family):
+    shape = {"hidden_size": 32, "layers": 2, "heads": 4, "kv_heads": 4, "head_dim": 20}
+    shape = Shape(**shape, intermediate_size=48, vocab_size=VOCABULARY, tied=family == "gemma2")
+    config = architecture_config(family, shape, max_positions=2 * CONTEXT)
+    results = {}
+    for fused in (True, False):
+        student, teacher = (new_model(config, seed=seed).double() for seed in (1, 2))
+        torch.manual_seed(0)
+        for model in (student, teacher):  # logits of some size, so that a wrong state shows
+            torch.nn.init.normal_(model.get_output_embeddings().weight, std=0.5)
+        objective = Objective(method=Method("tad", 5, 2.0), hidden_cosine=True)
+        results[fused] = gradients_of_one_step(
+            student, tmp_path, objective, teacher=teacher, fused=fused
+        )
+    for name, gradient in results[False].items():
+        torch.testing.assert_close(results[True][name], gradient, rtol=1e-6, atol=1e-8, msg=name)
 
 
 def test_positions_without_a_label_change_nothing(tmp_path, tiny_llama):

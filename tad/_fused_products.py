@@ -1,0 +1,124 @@
+"""The matrix products of the fused loss: hidden states to logits, and gradients back.
+
+Shapes: T positions of a chunk, V vocabulary, H width. Logits are kept vocabulary-major, (V, T):
+W h^T and W^T G then run at full speed from about 200 positions on, where h W^T needs 1000 or more,
+so that chunks and memory can be small.
+
+A head in half precision is converted a block of rows at a time where the processor has no fast
+half-precision product (CPU), and multiplied as it is, with float32 results, where it has (CUDA).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+GROUP = 64
+"""Vocabulary rows that share one maximum (see `Side.finish`)."""
+
+BLOCK_ELEMENTS = 1 << 18
+"""Logits of one element-wise pass: 1 MiB in float32, so that three such blocks stay in cache."""
+
+BANNED = -1e30
+"""Stands in for -inf: its exponential is 0, and its difference to itself is 0 instead of NaN."""
+
+
+class Gradients(NamedTuple):
+    """Sums that the walk adds to, of full size; None where nobody asked."""
+
+    hidden: Tensor | None = None  # (positions, H)
+    weight: Tensor | None = None  # (rows of the head, H), in the working dtype
+    bias: Tensor | None = None
+
+
+@dataclass(kw_only=True)
+class Side:
+    """Hidden states and output head of one model: z = softcap(scale * (W h + bias))."""
+
+    hidden: Tensor  # (positions, H)
+    weight: Tensor  # (V, H), cut to the common vocabulary
+    bias: Tensor | None  # (V,)
+    softcap: float | None
+    scale: float
+    working: torch.dtype  # of logits and sums: float32, or float64
+    operand: torch.dtype  # of the factors of the products
+    rows: int  # vocabulary rows converted to it at a time
+    banned: Tensor | None = field(init=False, default=None)  # ids the model cannot emit
+
+    def __post_init__(self) -> None:
+        if self.bias is None:
+            return
+        bias = self.bias.to(self.working) * self.scale
+        if self.softcap is None and bool(bias.isneginf().any()):
+            self.banned = bias.isneginf().nonzero().squeeze(-1)
+        self.bias = bias.clamp(min=BANNED).unsqueeze(-1)
+
+    def project(self, index: Tensor, out: Tensor) -> Tensor:
+        """Write W h of the positions `index` to `out` (V, T); return the states used, (T, H)."""
+        states = (self.hidden[index].to(self.working) * self.scale).to(self.operand)
+        for rows, weight in self._blocks():
+            _product(weight, states.t(), out[rows])
+        return states
+
+    def finish(self, logits: Tensor, *, compiled: bool) -> Tensor:
+        """Add bias and soft-capping in place; return the maximum of each GROUP of rows.
+
+        The maxima, (ceil(V / GROUP), T), serve the softmax and the search for the K best tokens.
+        """
+        maxima = logits.new_empty(-(-logits.shape[0] // GROUP), logits.shape[1])
+        for rows in vocabulary_blocks(logits, whole=compiled):
+            block = logits[rows]
+            if self.bias is not None:
+                block.add_(self.bias[rows])
+            if self.softcap is not None:
+                block.div_(self.softcap).tanh_().mul_(self.softcap)
+            whole, first = block.shape[0] // GROUP, rows.start // GROUP
+            if whole:
+                groups = block[: whole * GROUP].view(whole, GROUP, -1)
+                torch.amax(groups, 1, out=maxima[first : first + whole])
+            if block.shape[0] > whole * GROUP:
+                maxima[first + whole] = block[whole * GROUP :].amax(0)
+        return maxima
+
+    def pull_back(self, gradient: Tensor, states: Tensor, index: Tensor, grads: Gradients) -> None:
+        """Add the share of one chunk, from the gradient of its logits (V, T), to `grads`."""
+        if grads.bias is not None:
+            grads.bias[: len(gradient)] += gradient.sum(1) * self.scale
+        pulled = None if grads.hidden is None else gradient.new_zeros(states.shape[1], len(index))
+        for rows, weight in self._blocks():
+            block = gradient[rows].to(self.operand)
+            if pulled is not None:
+                _add_product(weight.t(), block, pulled)
+            if grads.weight is not None:
+                _add_product(block, states, grads.weight[rows])
+        if pulled is not None:
+            grads.hidden[index] = (pulled.t() * self.scale).to(grads.hidden.dtype)
+
+    def _blocks(self) -> Iterator[tuple[slice, Tensor]]:
+        for start in range(0, len(self.weight), self.rows):
+            rows = slice(start, min(start + self.rows, len(self.weight)))
+            yield rows, self.weight[rows].to(self.operand)
+
+
+def vocabulary_blocks(logits: Tensor, *, whole: bool) -> Iterator[slice]:
+    """Slices of rows that stay in cache, each a multiple of GROUP; one slice if `whole`."""
+    size, width = logits.shape
+    step = size if whole else max(BLOCK_ELEMENTS // max(width, 1) // GROUP, 1) * GROUP
+    for start in range(0, size, step):
+        yield slice(start, min(start + step, size))
+
+
+def _product(a: Tensor, b: Tensor, out: Tensor) -> None:
+    if a.dtype == out.dtype:
+        torch.mm(a, b, out=out)
+    else:
+        torch.mm(a, b, out_dtype=out.dtype, out=out)
+
+
+def _add_product(a: Tensor, b: Tensor, total: Tensor) -> None:
+    if a.dtype == total.dtype:
+        total.addmm_(a, b)
+    else:
+        total += torch.mm(a, b, out_dtype=total.dtype)

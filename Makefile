@@ -24,8 +24,8 @@ setup: .venv/installed
 	@touch $@
 
 reproduce: setup
-	$(RUN) snakemake --cores $(CORES) --config scale=$(SCALE) -- all
-	$(RUN) snakemake --cores 1 --config scale=$(SCALE) --report work/$(SCALE)/report.html -- all
+	$(RUN) snakemake --quiet rules host --cores $(CORES) --config scale=$(SCALE) -- all
+	$(RUN) snakemake --quiet --cores 1 --config scale=$(SCALE) --report work/$(SCALE)/report.html -- all
 	@echo
 	@echo 'Report:  work/$(SCALE)/report.html'
 	@echo 'Figures: work/$(SCALE)/figures/    Tables: work/$(SCALE)/tables/'

@@ -14,6 +14,7 @@ _PUBLIC = {
     "reverse_kl": "tad.divergences",
     "tail_aware": "tad.divergences",
     "decoupled": "tad.divergences",
+    "distillation_loss": "tad.fused",
     "build_student": "tad.students",
     "DistillationTrainer": "tad.trainer",
     "Objective": "tad.trainer",

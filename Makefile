@@ -3,8 +3,9 @@ PYTHON ?= python3.11
 SCALE ?= smoke
 CORES ?= all
 BIN := .venv/bin
-# The environment of this project, whatever is active in the shell; no job needs the network.
-RUN := PATH="$(CURDIR)/$(BIN):$$PATH" HF_HUB_OFFLINE=1
+# The environment of this project, whatever is active in the shell. Only paper scale loads from the
+# hub; everything else must work, and is run, without network.
+RUN := PATH="$(CURDIR)/$(BIN):$$PATH" HF_HUB_OFFLINE=$(if $(filter paper,$(SCALE)),0,1)
 
 .PHONY: help setup reproduce test test-slow lint lock
 

@@ -28,6 +28,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, Protocol
 
+from tad.command import UserError
 from tad.config import Corpus
 
 DOCUMENT_LIMIT = 1_000_000
@@ -39,7 +40,7 @@ TEXT_DOCUMENT = 10_000
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet", ".txt")
 
 
-class CorpusError(ValueError):
+class CorpusError(UserError, ValueError):
     """A source that cannot be read; one line with the file, line or byte, key and cure."""
 
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tad import records
+from tad.command import UserError
 from tad.config import Corpus
 from tad.corpora import Bar
 
@@ -40,7 +41,7 @@ INDEX = np.dtype([("hash", "<u8"), ("offset", "<u8"), ("length", "<u4")])
 SPLITS = ("train", "validation")
 
 
-class DataError(ValueError):
+class DataError(UserError, ValueError):
     """Data that cannot be made, or is not what it should be; one line with the cure."""
 
 

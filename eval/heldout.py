@@ -134,9 +134,7 @@ def _batches(data: PackedTokens, size: int, limit: int | None) -> Iterator[dict[
 
 def measure(options: argparse.Namespace) -> None:
     """Write the record that the command line asks for. Raises UserError."""
-    from transformers import AutoTokenizer
-
-    from tad.models import load_model
+    from tad.models import load_model, load_tokenizer
 
     data = PackedTokens(options.data, "validation", options.context)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -144,8 +142,8 @@ def measure(options: argparse.Namespace) -> None:
     if options.teacher:
         teacher = load_model(options.teacher, training=False).eval().to(device)
         shared = shared_vocabulary(
-            AutoTokenizer.from_pretrained(options.teacher),
-            AutoTokenizer.from_pretrained(options.model),
+            load_tokenizer(options.teacher),
+            load_tokenizer(options.model),
             teacher.get_output_embeddings().weight.shape[0],
             model.get_output_embeddings().weight.shape[0],
         )

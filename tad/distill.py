@@ -12,12 +12,12 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
 from tad.command import command_line, exit_code
 from tad.config import ConfigError, load_suite
 from tad.layout import Layout
-from tad.models import choose_attention, load_model
+from tad.models import choose_attention, load_model, load_tokenizer
 from tad.run_id import LOGIT_METHODS, RunId
 from tad.specs import RunSpec, run_spec
 from tad.students import build_student
@@ -38,7 +38,7 @@ def distill(config: str, run: RunId, *, force: bool = False) -> None:
             f"{', '.join(LOGIT_METHODS)})"
         )
     spec, layout = run_spec(suite, run), Layout.work(suite.scale)
-    tokenizer = AutoTokenizer.from_pretrained(spec.tokenizer)
+    tokenizer = load_tokenizer(spec.tokenizer)
     run_job(
         spec,
         out=layout.run(run),
@@ -62,7 +62,7 @@ def _models(spec: RunSpec, tokenizer: Any) -> tuple[PreTrainedModel, dict[str, A
     else:
         student = load_model(spec.start, training=True)
     shared = shared_vocabulary(
-        AutoTokenizer.from_pretrained(spec.teacher),
+        load_tokenizer(spec.teacher),
         tokenizer,
         teacher.get_output_embeddings().weight.shape[0],
         student.get_output_embeddings().weight.shape[0],

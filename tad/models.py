@@ -2,22 +2,54 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Any
+
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import is_flash_attn_2_available
+from transformers.utils import logging as transformers_logging
+
+from tad.command import UserError
+
+
+class ModelError(UserError, ValueError):
+    """A model or tokenizer that cannot be loaded; the message names it and the reason."""
 
 
 def load_model(source: str, *, training: bool) -> PreTrainedModel:
     """A causal LM from a folder or hub id: float32 to train, bfloat16 to teach on a GPU.
 
-    Never runs code that comes with the weights, and never unpickles them.
+    Never runs code that comes with the weights, and never unpickles them. Raises ModelError.
     """
     dtype = torch.bfloat16 if torch.cuda.is_available() and not training else torch.float32
-    model = AutoModelForCausalLM.from_pretrained(
-        source, dtype=dtype, use_safetensors=True, trust_remote_code=False
-    )
+    options = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False}
+    model = _load(AutoModelForCausalLM, source, **options)
     choose_attention(model, training=training)
     return model
+
+
+def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
+    """A tokenizer from a folder or hub id. Raises ModelError."""
+    return _load(AutoTokenizer, source, trust_remote_code=False)
+
+
+def _load(kind: Any, source: str, **options: Any) -> Any:
+    if not sys.stderr.isatty():
+        transformers_logging.disable_progress_bar()  # a bar in a log file is only noise
+    try:
+        return kind.from_pretrained(source, **options)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(
+            f"{source}: cannot be loaded as a folder or hub id; is it spelled right, and made or "
+            f"downloaded? ({reason})"
+        ) from None
 
 
 def choose_attention(model: PreTrainedModel, *, training: bool) -> None:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
 from tad.architectures import architecture_config, new_model
 from tad.command import command_line, exit_code
 from tad.config import load_suite
 from tad.layout import Layout
-from tad.models import choose_attention, load_model
+from tad.models import choose_attention, load_model, load_tokenizer
 from tad.run_id import Method
 from tad.specs import PretrainSpec, pretrain_spec
 from tad.trainer import Objective
@@ -32,7 +32,7 @@ def pretrain(config: str, model: str, checkpoint: str | None, *, force: bool = F
     known = list(suite.models[model].checkpoints) if model in suite.models else [""]
     for point in [checkpoint] if checkpoint else known:
         spec, layout = pretrain_spec(suite, model, point), Layout.work(suite.scale)
-        tokenizer = AutoTokenizer.from_pretrained(spec.tokenizer)
+        tokenizer = load_tokenizer(spec.tokenizer)
         run_job(
             spec,
             out=layout.model(model, point),

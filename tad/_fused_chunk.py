@@ -20,27 +20,36 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from tad._fused_products import BANNED, GROUP, Side, vocabulary_blocks
+from tad._fused_products import BANNED, GROUP, Side, logits_buffer, vocabulary_blocks
 from tad.divergences import IGNORE, tail_weight, top_k_set
 
 
 class Softmax:
     """The distribution of one model over a chunk, split in anchors and rest."""
 
-    def __init__(self, side: Side, index: Tensor, buffer: Tensor, compiled: bool):
+    def __init__(self, side: Side, index: Tensor, buffer: Tensor, p):
         self.side = side
-        self.z = buffer[: len(side.weight) * len(index)].view(len(side.weight), len(index))
+        self.z = logits_buffer(len(side.weight), len(index), buffer)
         self.states = side.project(index, self.z)
-        self.maxima = side.finish(self.z, compiled=compiled)
+        self.maxima = side.finish(self.z, compiled=p.compiled)
         self.anchors = self.z.new_empty(0, len(index))
+        self.reach = 60.0 * min(p.temperature, 1.0)  # exp(60) times any vocabulary fits float32
+        self.shift = self._largest()
 
     def take_out(self, ids: Tensor) -> None:
         """Move the logits of the anchors `ids` (K, T) out of the rest."""
         self.anchors = self.z.gather(0, ids)
         self.z.scatter_(0, ids, BANNED)
         groups = ids // GROUP
-        members = _members(groups, len(self.z))
-        self.maxima.scatter_(0, groups, self.z.gather(0, members).view(*_split(groups)).amax(1))
+        untouched = self.maxima.scatter(0, groups, -math.inf).amax(0)
+        # The exponentials only need a shift near the largest logit of the rest. Looking up the
+        # other members of the anchors' groups is worth its time only if they could overflow.
+        if (self.maxima.amax(0) - untouched).max() < self.reach:
+            self.shift = untouched
+        else:
+            members = self.z.gather(0, _members(groups, len(self.z)))
+            self.maxima.scatter_(0, groups, members.view(-1, GROUP, len(ids[0])).amax(1))
+            self.shift = self._largest()
 
     def best(self, k: int) -> Tensor:
         """Ids (k, T) of the k largest logits, of equal ones the lowest, as `top_k_set`.
@@ -57,14 +66,14 @@ class Softmax:
         candidates[_surplus(groups, len(self.z))] = -math.inf
         return members.gather(0, top_k_set(candidates.t().contiguous(), k).t()).contiguous()
 
-    def shift(self) -> Tensor:
+    def _largest(self) -> Tensor:
         """(T,) largest logit of the rest; above BANNED, so that an empty rest sums to 0."""
         return self.maxima.amax(0).clamp(min=BANNED / 10)
 
-    def settle(self, rest_sum: Tensor, shift: Tensor, temperature: float) -> None:
+    def settle(self, rest_sum: Tensor, temperature: float) -> None:
         """Derive the masses from the sum over the rest of exp((z - shift) / temperature)."""
         self.rest_sum = rest_sum
-        self.log_rest = rest_sum.log() + shift.double() / temperature
+        self.log_rest = rest_sum.log() + self.shift.double() / temperature
         anchors = self.anchors.double() / temperature
         self.log_total = torch.logaddexp(self.log_rest, _log_sum_exp(anchors))
         self.log_anchors = anchors - self.log_total
@@ -84,21 +93,21 @@ class Chunk:
     def teacher_tail_mass(self) -> Tensor:
         """alpha_K (T,) in float64, without the student."""
         p = self.p
-        teacher = Softmax(p.teacher, self.index, self.work[0], p.compiled)
+        teacher = Softmax(p.teacher, self.index, self.work[0], p)
         teacher.take_out(teacher.best(p.k))
-        shift, total = teacher.shift(), 0.0
+        total = 0.0
         for rows in vocabulary_blocks(teacher.z, whole=p.compiled):
-            total = total + _exp(teacher.z[rows], shift, self.inverse).sum(0).double()
-        teacher.settle(total, shift, p.temperature)
+            total = total + _exp(teacher.z[rows], teacher.shift, self.inverse).sum(0).double()
+        teacher.settle(total, p.temperature)
         return teacher.mass
 
     def forward(self, weight: Tensor | None) -> tuple[Tensor, Tensor]:
         """CLM and divergence of each position, (T,) float64; `weight` is beta(X) if known."""
         p = self.p
-        self.student = Softmax(p.student, self.index, self.work[0], p.compiled)
+        self.student = Softmax(p.student, self.index, self.work[0], p)
         self.teacher = None
         if p.teacher is not None:
-            self.teacher = Softmax(p.teacher, self.index, self.work[1], p.compiled)
+            self.teacher = Softmax(p.teacher, self.index, self.work[1], p)
         self.target = self.student.z.gather(0, self.labels.clamp(min=0).unsqueeze(0))
         self.ids = None
         if p.method in ("tad", "dkd"):
@@ -117,13 +126,12 @@ class Chunk:
     def _sum(self) -> None:
         """One pass over both models: exponentials, their sums and the mean log ratio."""
         p, student, teacher = self.p, self.student, self.teacher
-        self.shift = student.shift()
         # The logits are needed again for the slope of the soft-capping, and for a CLM softmax
         # whose temperature is not that of the divergence.
         self.keep = p.student.softcap is not None or p.temperature != 1.0
         totals = torch.zeros(4, len(self.index), dtype=torch.float64, device=self.index.device)
         run = _compiled(_sum_block) if p.compiled else _sum_block
-        shift_t = None if teacher is None else teacher.shift()
+        shift_t = None if teacher is None else teacher.shift
         # Where the teacher cannot emit a token the log ratio of the reverse KL has no value.
         possible = None
         if p.method == "rkl" and p.teacher.banned is not None:
@@ -131,18 +139,18 @@ class Chunk:
         for rows in vocabulary_blocks(student.z, whole=p.compiled):
             zt = None if teacher is None else teacher.z[rows]
             allowed = None if possible is None else possible[rows]
-            models = student.z[rows], self.shift, zt, shift_t
+            models = student.z[rows], student.shift, zt, shift_t
             parts = run(*models, self.inverse, self.keep, p.method == "rkl", allowed)
             for total, part in zip(totals, parts, strict=True):
                 if part is not None:
                     total += part
         at_one, rest_s, rest_t, self.cross = totals
-        student.settle(at_one, self.shift, 1.0)
+        student.settle(at_one, 1.0)
         self.log_total = student.log_total
         if teacher is not None:
             if p.temperature != 1.0:
-                student.settle(rest_s, self.shift, p.temperature)
-            teacher.settle(rest_t, shift_t, p.temperature)
+                student.settle(rest_s, p.temperature)
+            teacher.settle(rest_t, p.temperature)
 
     def _forward_value(self, weight: Tensor | None) -> Tensor:
         """g1 * D1 + g2 * D2 of each position; keeps g1 and g2 for the gradient."""
@@ -198,7 +206,7 @@ class Chunk:
 
     def _student_exp(self, rows) -> Tensor:
         z = self.student.z[rows]
-        return _exp(z, self.shift, self.inverse, keep=True) if self.keep else z
+        return _exp(z, self.student.shift, self.inverse, keep=True) if self.keep else z
 
     def gradient(self, clm_scale: float, divergence_scale: float) -> Tensor:
         """Gradient of the logits before scale and bias, (V, T), in the student's buffer."""
@@ -206,7 +214,7 @@ class Chunk:
         z, cap, dtype = student.z, p.student.softcap, student.z.dtype
         clm = clm_scale * self.labelled.double()
         b = divergence_scale * p.temperature
-        at_one = clm * (self.shift.double() - self.log_total).exp()  # CLM, of exp(z - shift)
+        at_one = clm * (student.shift.double() - self.log_total).exp()  # CLM, of exp(z - shift)
         of_teacher = None
         if teacher is None:
             of_student = torch.zeros_like(at_one)
@@ -226,7 +234,7 @@ class Chunk:
         for rows in vocabulary_blocks(z, whole=p.compiled):
             zt = None if teacher is None else teacher.z[rows]
             slope = divergence_scale if p.method == "rkl" else None
-            run(z[rows], self.shift, zt, *vectors, self.inverse, self.keep, cap, slope)
+            run(z[rows], student.shift, zt, *vectors, self.inverse, self.keep, cap, slope)
         if self.ids is not None:
             z.scatter_(0, self.ids, self._anchor_gradient(clm, b).to(dtype))
         at_label = clm if cap is None else clm * (1 - (self.target[0].double() / cap) ** 2)
@@ -297,10 +305,6 @@ def _ratio(a: Tensor, b: Tensor) -> Tensor:
 
 def _log_sum_exp(x: Tensor) -> Tensor:
     return torch.logsumexp(x, 0) if len(x) else x.new_full(x.shape[1:], -math.inf)
-
-
-def _split(groups: Tensor) -> tuple[int, int, int]:
-    return groups.shape[0], GROUP, groups.shape[1]
 
 
 def _members(groups: Tensor, size: int) -> Tensor:

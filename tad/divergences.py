@@ -70,8 +70,8 @@ def reverse_kl(
     # columns are left out of the graph and their infinity is added to the value.
     banned = teacher_logp.isneginf() & (student_logp.detach().exp() > 0)
     value = _kl(student_logp, torch.where(banned, student_logp.detach(), teacher_logp))
-    value = value.masked_fill(banned.any(-1), math.inf)
-    return restore(value * temperature**2)
+    infinite = torch.where(banned.any(-1), math.inf, 0.0)
+    return restore(value * temperature**2 + infinite)
 
 
 def tail_aware(

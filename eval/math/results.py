@@ -1,0 +1,208 @@
+"""Items of an evaluation on disk: written as they are generated, graded, compressed, summed up."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from eval.math.grading import MODES, grade
+from eval.math.suites import Task
+from tad.records import fingerprint, read_json, write_json
+
+Row = dict[str, Any]
+
+EDGE_BYTES = 1 << 20
+"""Of each file of a model this much at both ends tells one model from another."""
+
+
+MODEL_SUFFIXES = (".safetensors", ".bin", ".model")
+MODEL_FILES = (
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+    "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
+)  # fmt: skip
+
+
+def model_fingerprint(model: str | Path) -> str:
+    """What makes a model folder's outputs: its files' names, sizes and both ends, hashed.
+
+    A hub id stands for itself.
+    """
+    folder = Path(model)
+    if not folder.is_dir():
+        return fingerprint(str(model))
+    parts = []
+    for path in sorted(folder.iterdir()):
+        if path.suffix not in MODEL_SUFFIXES and path.name not in MODEL_FILES:
+            continue  # logs and records lie beside the weights
+        with path.open("rb") as file:
+            ends = hashlib.sha256(file.read(EDGE_BYTES))
+            file.seek(max(0, path.stat().st_size - EDGE_BYTES))
+            ends.update(file.read())
+        parts.append([path.name, path.stat().st_size, ends.hexdigest()])
+    return fingerprint(parts)
+
+
+def evaluate_task(
+    task: Task, generator: Callable[[], Any], folder: Path, *, identity: str
+) -> list[Row]:
+    """The graded rows of a task, from disk as far as they are there.
+
+    ``generator`` loads the model when called; ``identity`` is the model's fingerprint. Rows of
+    another model, prompt or data are not used.
+    """
+    name = task.dataset.name
+    key = fingerprint([
+        identity, name, list(task.prompt.exemplars), task.prompt.layout, task.max_new_tokens,
+        list(task.dataset.stop), [[case.idx, case.question, case.gold] for case in task.cases],
+    ])  # fmt: skip
+    finished = folder / f"{name}.jsonl.gz"
+    index = folder / "index.json"
+    known = read_json(index) if index.is_file() else {}
+    if known.get(name) == key and finished.is_file():
+        return read_items(finished)
+    partial = folder / f"{name}.partial.jsonl"
+    answered = _read_partial(partial, key)
+    if len(answered) < len(task.cases):
+        _generate(task, generator(), partial, key, answered)
+    rows = [_graded(task, position, answered[position]) for position in range(len(task.cases))]
+    write_items(finished, rows)
+    write_json(index, {**known, name: key})
+    partial.unlink(missing_ok=True)
+    return rows
+
+
+def _read_partial(path: Path, key: str) -> dict[int, Row]:
+    """Answers by position from an unfinished run of the same key; a torn last line is dropped."""
+    if not path.is_file():
+        return {}
+    header, *lines = path.read_text(encoding="utf-8").split("\n")
+    try:
+        if json.loads(header) != {"key": key}:
+            return {}
+    except ValueError:
+        return {}
+    answered = {}
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        answered[row.pop("position")] = row
+    return answered
+
+
+def _generate(task: Task, engine: Any, partial: Path, key: str, answered: dict[int, Row]) -> None:
+    """Answer what is left, appending each answer to the partial file as its batch finishes."""
+    from tqdm import tqdm
+
+    from eval.math.generate import fit
+
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    left = [position for position in range(len(task.cases)) if position not in answered]
+    fitted = {
+        position: fit(task.prompt, task.cases[position].question, engine.tokenizer,
+                      engine.context, task.max_new_tokens)
+        for position in left
+    }  # fmt: skip
+    asked = [position for position in left if fitted[position] is not None]
+    bar = tqdm(total=len(left), desc=task.dataset.name, unit="item", disable=None)
+    # Rewritten, not appended to: a torn last line of an interrupted run must not swallow a row.
+    with partial.open("w", encoding="utf-8") as file, bar:
+
+        def keep(position: int, row: Row) -> None:
+            answered[position] = row
+            file.write(json.dumps({"position": position, **row}) + "\n")
+
+        file.write(json.dumps({"key": key}) + "\n")
+        for position, row in list(answered.items()):
+            keep(position, row)
+        for position in left:
+            if fitted[position] is None:
+                keep(position, {"generation": "", "tokens": 0, "truncated": True, "shots": None})
+                bar.update()
+        prompts = [fitted[position] for position in asked]
+        for index, answer in engine.generate(prompts, task.dataset.stop):
+            keep(asked[index], {
+                "generation": answer.text, "tokens": answer.tokens,
+                "truncated": answer.truncated, "shots": prompts[index].shots,
+            })  # fmt: skip
+            file.flush()
+            bar.update()
+
+
+def _graded(task: Task, position: int, answer: Row) -> Row:
+    """A complete row: the item, the answer, and under each mode its prediction and verdict."""
+    case = task.cases[position]
+    row = {"dataset": task.dataset.name, "idx": case.idx, "question": case.question,
+           "gold": case.gold, **answer}  # fmt: skip
+    for mode in MODES:
+        verdict = grade(task.dataset.name, answer["generation"], case.gold, mode)
+        row[mode] = {"prediction": verdict.prediction, "correct": verdict.correct}
+        if verdict.event:
+            row[mode]["event"] = verdict.event
+    return row
+
+
+def write_items(path: Path, rows: list[Row]) -> None:
+    """Write rows as compressed JSON lines, atomically and with the same bytes for the same rows."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(gzip.compress(text.encode(), mtime=0))
+    os.replace(temporary, path)
+
+
+def read_items(path: Path) -> list[Row]:
+    """Rows of a file that ``write_items`` wrote."""
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def dataset_record(task: Task, rows: list[Row]) -> dict[str, Any]:
+    """Accuracies of one data set in percent, with standard error over items, and what stands out.
+
+    ``differ`` counts items on which the two modes disagree, ``unanswered`` those without a
+    prediction, ``fewer_shots`` those whose prompt lost exemplars to the context, ``too_long``
+    those whose bare question did not fit (graded wrong).
+    """
+    count = len(rows)
+    record: dict[str, Any] = {
+        "column": task.dataset.column,
+        "items": count,
+        "shots": len(task.prompt.exemplars),
+        "exemplars": task.prompt.source,
+        "chance": round(task.chance(), 1),
+    }
+    for mode in MODES:
+        correct = sum(row[mode]["correct"] for row in rows)
+        share = correct / count
+        record[mode] = {
+            "accuracy": round(100 * share, 1),
+            "correct": correct,
+            "standard_error": round(100 * math.sqrt(share * (1 - share) / count), 2),
+            "unanswered": sum(row[mode]["prediction"] is None for row in rows),
+            "events": sum("event" in row[mode] for row in rows),
+        }
+    return record | {
+        "differ": sum(row["strict"]["correct"] != row["compat"]["correct"] for row in rows),
+        "truncated": sum(row["truncated"] for row in rows),
+        "fewer_shots": sum(
+            row["shots"] is not None and row["shots"] < record["shots"] for row in rows
+        ),
+        "too_long": sum(row["shots"] is None for row in rows),
+        "tokens_an_answer": round(sum(row["tokens"] for row in rows) / count, 1),
+    }
+
+
+def grader_versions() -> dict[str, str]:
+    """Versions of the packages that verdicts depend on."""
+    from importlib.metadata import version
+
+    names = ("sympy", "math-verify", "latex2sympy2_extended", "antlr4-python3-runtime")
+    return {name: version(name) for name in (*names, "word2number")}

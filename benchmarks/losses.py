@@ -241,7 +241,8 @@ def table(case: argparse.Namespace) -> str:
         f"### {case.tokens:,} tokens x {case.vocab:,}, hidden {case.hidden}, {case.dtype}, "
         f"sequences of {case.sequence}, budget {case.budget:g} MB",
         "",
-        "| | CPU time / floor | CPU s | wall s | extra memory, MB | in tokens x vocabulary floats |",
+        "| | CPU time / floor | CPU s | wall s | extra memory, MB | in tokens x vocabulary floats"
+        " |",
         "|---|---|---|---|---|---|",
     ]
     for name in ["floor", *(x for x in case.rows if x != "floor")]:

@@ -292,7 +292,9 @@ def measure(
             f"{positions} positions asked, but the data holds {len(data)} sequences of {context}"
         )
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=getattr(torch, dtype), use_safetensors=True
+    )
     model = model.to(device).eval()
     metric = FullECE(tail=tail, seed=seed)
     row_bytes = context * model.config.get_text_config().vocab_size * 4

@@ -101,13 +101,13 @@ class TransformersEngine:
 
     def __init__(self, model: str | Path, *, batch_size: int, device: str | None = None) -> None:
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+        from transformers import GenerationConfig
+
+        from tad.models import load_model, load_tokenizer
 
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        dtype = torch.bfloat16 if self.device.startswith("cuda") else torch.float32
-        self.tokenizer = AutoTokenizer.from_pretrained(str(model))
-        self.model = AutoModelForCausalLM.from_pretrained(str(model), dtype=dtype)
-        self.model.to(self.device).eval()
+        self.tokenizer = load_tokenizer(str(model))
+        self.model = load_model(str(model), training=False).to(self.device).train(False)
         self.context = context_length(self.model.config)
         self.batch_size = batch_size
         self.ends = end_tokens(self.tokenizer, self.model.generation_config)

@@ -18,6 +18,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from tad.command import UserError
+
 TASKS = {
     "hellaswag": "HS",
     "winogrande": "WG",
@@ -43,7 +45,7 @@ Row = tuple[str, str]
 """A pair and a method id, or a checkpoint (``tinyllama-1.1b/1t``) in the method's place."""
 
 
-class TableError(ValueError):
+class TableError(UserError, ValueError):
     """Scores that make no table: missing, double, unknown or not finite; the message names them."""
 
 

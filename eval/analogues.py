@@ -10,7 +10,6 @@ language modelling in the original's format, not common sense: results say "anal
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import random
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.analogue_text import Passage, Vocabulary, content_positions, passages_of
+from tad.command import UserError, command_line, exit_code
 
 Item = dict[str, Any]
 Window = tuple[int, tuple[str, ...]]
@@ -31,7 +31,7 @@ TRAIN_ITEMS = 8
 """Items to draw few-shot examples from, besides those that are scored."""
 
 
-class AnalogueError(ValueError):
+class AnalogueError(UserError, ValueError):
     """Too little text, or none; the message says how much there is."""
 
 
@@ -280,11 +280,11 @@ def _windows(text: Text, size: int, rng: random.Random) -> Iterator[Window]:
 
 def write_analogues(
     documents: Sequence[str], folder: str | Path, *, items: int, seed: int = 0
-) -> dict[str, int]:
+) -> None:
     """Write ``folder/{task}/{split}.jsonl`` for the eight tasks, and ``manifest.json`` last.
 
-    ``items`` a task are scored; TRAIN_ITEMS more serve as few-shot examples. Returns the numbers
-    written. Raises AnalogueError where ``documents`` hold too little prose.
+    ``items`` a task are scored; TRAIN_ITEMS more serve as few-shot examples. Raises AnalogueError
+    where ``documents`` hold too little prose.
     """
     from tad.records import write_json, write_text
 
@@ -292,18 +292,15 @@ def write_analogues(
     if not documents:
         raise AnalogueError("no documents")
     text = Text(documents)
-    written = {}
     for task in MAKERS:
         made = make_items(text, task, items + TRAIN_ITEMS, seed)
         scored, examples = SPLITS[task]
         for split, part in ((scored, made[:items]), (examples, made[items:])):
             lines = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in part)
             write_text(folder / task / f"{split}.jsonl", lines)
-        written[task] = items
     digest = hashlib.sha256("\0".join(documents).encode()).hexdigest()
     manifest = {"analogue": True, "seed": seed, "items": items, "documents": len(documents)}
     write_json(folder / "manifest.json", {**manifest, "documents_sha256": digest})
-    return written
 
 
 def held_out_documents(data: str | Path, tokenizer: str | Path) -> list[str]:
@@ -329,11 +326,7 @@ def held_out_documents(data: str | Path, tokenizer: str | Path) -> list[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; 0 when all is written, 2 for bad input (one line on stderr)."""
-    from tad.packing import DataError
-
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.analogues", description=__doc__.partition("\n")[0]
-    )
+    parser = command_line("eval.analogues", __doc__)
     parser.add_argument("--data", required=True, help="folder of a packed corpus")
     parser.add_argument(
         "--tokenizer", required=True, help="folder of the tokenizer it was packed by"
@@ -342,16 +335,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--items", type=int, default=48, help="scored items a task (default 48)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    try:
+
+    def make() -> None:
         documents = held_out_documents(options.data, options.tokenizer)
-        written = write_analogues(documents, options.out, items=options.items, seed=options.seed)
-    except (AnalogueError, DataError) as error:
-        print(f"eval.analogues: {error}", file=sys.stderr)
-        return 2
-    print(
-        f"{options.out}: {len(written)} tasks of {options.items} items, {len(documents)} documents"
-    )
-    return 0
+        write_analogues(documents, options.out, items=options.items, seed=options.seed)
+        print(f"{options.out}: {len(MAKERS)} tasks of {options.items} items")
+
+    return exit_code("eval.analogues", make)
 
 
 if __name__ == "__main__":

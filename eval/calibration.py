@@ -28,6 +28,7 @@ from eval.calibration_stats import (
     compare,
     summarise,
 )
+from tad.command import command_line, exit_code
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,7 +45,7 @@ class FullECE:
     """Streaming Full-ECE; sums of chunks, ranks and orders merge to the same value.
 
     ``n_bins`` are the numbers of equal-width bins to keep; the first is the one ``compute`` puts
-    in front. ``tail`` adds the log-spaced diagnostic, which on a CPU costs 14 softmaxes a row.
+    in front. ``tail`` adds the log-spaced diagnostic, which on a CPU costs 7 softmaxes a row.
     ``noise_draws`` (a multiple of 4) labels a position are drawn from the model for the noise
     floor, reproducibly from ``seed``. ``dense`` bins all N x V entries in float64: the definition
     itself, for tests.
@@ -282,6 +283,8 @@ def measure(
     from tqdm import tqdm
     from transformers import AutoModelForCausalLM
 
+    from tad.models import choose_attention
+
     folder = Path(model_folder)
     if not (folder / "config.json").is_file():
         raise CalibrationError(f"{folder}: no model here (config.json is missing)")
@@ -295,6 +298,7 @@ def measure(
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=getattr(torch, dtype), use_safetensors=True
     )
+    choose_attention(model, training=False)
     model = model.to(device).eval()
     metric = FullECE(tail=tail, seed=seed)
     row_bytes = context * model.config.get_text_config().vocab_size * 4
@@ -328,43 +332,39 @@ def write(out: str | Path, metric: FullECE, details: dict[str, Any]) -> Calibrat
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; returns the exit status. User errors are one line on stderr."""
+    """Command line; 0 when all is written, 2 for bad input (one line on stderr)."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        if arguments[:1] == ["compare"]:
-            return _compare_command(arguments[1:])
-        return _measure_command(arguments)
-    except CalibrationError as error:
-        print(f"eval.calibration: {error}", file=sys.stderr)
-        return 2
+    if arguments[:1] == ["compare"]:
+        parser, job = _compare_parser(), _compare
+        options = parser.parse_args(arguments[1:])
+    else:
+        parser, job = _measure_parser(), _measure
+        options = parser.parse_args(arguments)
+        options.out = options.out or [str(Path(m) / "calibration.json") for m in options.model]
+        if len(options.out) != len(options.model):
+            parser.error(f"{len(options.model)} --model need as many --out")
+    return exit_code("eval.calibration", lambda: job(options))
 
 
-def _measure_command(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.calibration",
-        description="Full-ECE and ECE of one or more models on held-out text. "
-        "`compare A B` tests two results for a difference.",
-    )
+def _measure_parser() -> argparse.ArgumentParser:
+    parser = command_line("eval.calibration", __doc__)
     parser.add_argument("--model", nargs="+", required=True, help="model folders")
     parser.add_argument("--data", required=True, help="folder of a packed corpus")
     parser.add_argument("--context", type=int, required=True, help="tokens a sequence")
     parser.add_argument("--split", default="validation")
     parser.add_argument("--positions", type=int, help="how many to use (default: all)")
-    parser.add_argument("--out", nargs="*", help="JSON, one a model (default: in its folder)")
+    parser.add_argument("--out", nargs="+", help="JSON, one a model (default: in its folder)")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
     parser.add_argument("--no-tail", action="store_true", help="leave out the tail diagnostic")
     parser.add_argument("--seed", type=int, default=0, help="of the noise floor's draws")
-    options = parser.parse_args(arguments)
-    outs = options.out or [str(Path(model) / "calibration.json") for model in options.model]
-    if len(outs) != len(options.model):
-        parser.error(f"{len(options.model)} --model need {len(options.model)} --out")
-    from tad.data import DataError, PackedTokens
+    return parser
 
-    try:
-        data = PackedTokens(options.data, options.split, options.context)
-    except DataError as error:
-        raise CalibrationError(str(error)) from None
-    for model, out in zip(options.model, outs, strict=True):
+
+def _measure(options: argparse.Namespace) -> None:
+    from tad.data import PackedTokens
+
+    data = PackedTokens(options.data, options.split, options.context)
+    for model, out in zip(options.model, options.out, strict=True):
         metric, how = measure(
             model,
             data,
@@ -374,34 +374,32 @@ def _measure_command(arguments: list[str]) -> int:
             seed=options.seed,
         )
         named = {"model": model, "data": options.data, "split": options.split}
-        details = {**named, "data_fingerprint": data.fingerprint, **how}
-        found = write(out, metric, details)
+        found = write(out, metric, {**named, "data_fingerprint": data.fingerprint, **how})
         print(
             f"{model}: Full-ECE {found.full_ece:.4%} (noise floor {found.noise_floor:.4%}, "
             f"{found.positions} positions), ECE {found.ece:.4%}"
         )
-    return 0
 
 
-def _compare_command(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.calibration compare",
-        description="Paired bootstrap of Full-ECE(A) - Full-ECE(B) over the same sequences.",
-    )
+def _compare_parser() -> argparse.ArgumentParser:
+    text = "Paired bootstrap of Full-ECE(A) - Full-ECE(B) over the same sequences."
+    parser = command_line("eval.calibration compare", text)
     parser.add_argument("sums", nargs=2, metavar="NPZ", help="the .npz beside calibration.json")
     parser.add_argument("--bins", type=int, default=10)
     parser.add_argument("--resamples", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", help="write the JSON here too")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from tad.records import write_json
+
     a, b = (SequenceSums.load(Path(path).with_suffix(".npz")) for path in options.sums)
     found = asdict(compare(a, b, options.bins, draws=options.resamples, seed=options.seed))
     print(json.dumps(found))
     if options.out:
-        from tad.records import write_json
-
         write_json(options.out, {"a": options.sums[0], "b": options.sums[1], **found})
-    return 0
 
 
 if __name__ == "__main__":

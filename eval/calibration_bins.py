@@ -10,6 +10,7 @@ Shapes: R rows (positions), V vocabulary, M bins.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -109,7 +110,9 @@ def bin_rows(
     return tables
 
 
-def _table(row: _Row, mass: Tensor, entries: Tensor, binning) -> RowTable:
+def _table(
+    row: _Row, mass: Tensor, entries: Tensor, binning: Callable[[Tensor], Tensor]
+) -> RowTable:
     return RowTable(mass, entries, binning(row.label_p), binning(row.top_p), row.top_p, row.correct)
 
 

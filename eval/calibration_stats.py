@@ -18,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tad.command import UserError
+
 Interval = tuple[float, float]
 
 FIELDS = ("mass", "labels", "entries", "confidence", "correct", "predictions")
@@ -27,7 +29,7 @@ probabilities, how many were the label, how many there are."""
 RESAMPLES_AT_ONCE = 100
 
 
-class CalibrationError(ValueError):
+class CalibrationError(UserError, ValueError):
     """Sums that cannot be read, merged or compared; the message says which and why."""
 
 

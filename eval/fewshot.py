@@ -39,6 +39,7 @@ from eval.fewshot_tasks import (
     load_suite_spec,
     sources_of,
 )
+from tad.command import command_line, exit_code
 
 if TYPE_CHECKING:
     from lm_eval.api.task import ConfigurableTask
@@ -190,15 +191,25 @@ def load_model(model: str, batch_size: int, dtype: str | None, device: str | Non
     import torch
     from lm_eval.models.huggingface import HFLM
 
+    from tad.models import choose_attention
+
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = dtype or ("float32" if device == "cpu" else "auto")
     name = model.removeprefix(HUB)
     try:
         with _quiet():
-            return HFLM(pretrained=name, dtype=dtype, batch_size=batch_size, device=device)
+            lm = HFLM(
+                pretrained=name,
+                dtype=dtype,
+                batch_size=batch_size,
+                device=device,
+                use_safetensors=True,
+            )
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise FewshotError(f"model {model}: cannot be loaded ({reason})") from None
+    choose_attention(lm.model, training=False)  # Gemma2's soft-capping needs the right one
+    return lm
 
 
 def items_path(out: str | Path) -> Path:
@@ -222,8 +233,7 @@ def _model_fingerprint(model: str) -> str:
     if model.startswith(HUB):
         return model
     folder = Path(model)
-    files = [*folder.glob("*.safetensors"), *folder.glob("*.bin")]
-    files += [folder / "config.json", *folder.glob("tokenizer*.json")]
+    files = [folder / "config.json", *folder.glob("*.safetensors"), *folder.glob("tokenizer*.json")]
     digest = hashlib.sha256()
     for path in sorted(files):
         digest.update(path.name.encode())
@@ -349,11 +359,7 @@ def _count_truncated() -> Iterator[list[int]]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; 0 when every result is written, 2 for bad input (one line on stderr)."""
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.fewshot",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line("eval.fewshot", __doc__)
     parser.add_argument("--model", nargs="+", required=True, help=f"folders, or {HUB}ID")
     parser.add_argument("--suite", required=True, help="paper, mini or smoke")
     parser.add_argument("--out", nargs="+", help="JSON, one a model (default: in its folder)")
@@ -368,32 +374,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", help="cpu, cuda, ... (default: cuda if there is one)")
     parser.add_argument("--force", action="store_true", help="do finished results again")
     options = parser.parse_args(arguments)
-    try:
-        outs = options.out or [_default_out(model) for model in options.model]
-        if len(outs) != len(options.model):
-            raise FewshotError(f"{len(options.model)} models need as many --out, got {len(outs)}")
-        for model in options.model:
-            check_model(model)
-        suite = Suite(
-            options.suite,
-            local=_pairs(options.local),
-            analogues=options.analogues,
-            shots=options.shots,
-            limit=options.limit,
-        )
-        evaluate_models(
-            suite,
-            options.model,
-            outs,
-            batch_size=options.batch_size,
-            dtype=options.dtype,
-            device=options.device,
-            force=options.force,
-        )
-    except FewshotError as error:
-        print(f"eval.fewshot: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code("eval.fewshot", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> None:
+    outs = options.out or [_default_out(model) for model in options.model]
+    if len(outs) != len(options.model):
+        raise FewshotError(f"{len(options.model)} models need as many --out, got {len(outs)}")
+    for model in options.model:
+        check_model(model)
+    suite = Suite(
+        options.suite,
+        local=_pairs(options.local),
+        analogues=options.analogues,
+        shots=options.shots,
+        limit=options.limit,
+    )
+    evaluate_models(
+        suite,
+        options.model,
+        outs,
+        batch_size=options.batch_size,
+        dtype=options.dtype,
+        device=options.device,
+        force=options.force,
+    )
 
 
 def _default_out(model: str) -> str:

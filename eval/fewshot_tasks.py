@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from tad.command import UserError
+
 if TYPE_CHECKING:
     import datasets
     from lm_eval.api.task import ConfigurableTask
@@ -21,7 +23,7 @@ FEWSHOT_SEED = 1234
 """lm-eval's own default, for drawing few-shot examples."""
 
 
-class FewshotError(ValueError):
+class FewshotError(UserError, ValueError):
     """A wrong suite, task, model or data file; one line with the cure."""
 
 

@@ -27,7 +27,7 @@ Split = Literal["train", "test"]
 TEST_SHARE = 0.2
 """Share of all possible problems that belongs to the test side."""
 
-STEM_NAMES = ("Ann", "Ben", "Dan", "Eva", "Ida", "Leo", "Max", "Mia", "Sam", "Tom")
+NAMES = ("Ann", "Ben", "Dan", "Eva", "Ida", "Leo", "Max", "Mia", "Sam", "Tom")
 THINGS = ("apples", "books", "cards", "coins", "cups", "eggs", "hats", "keys", "pens", "toys")
 TASKS = ("Calculate", "Compute", "Evaluate", "Find", "Simplify", "Write as one fraction")
 
@@ -61,20 +61,22 @@ class Sum:
 
 def draw_sum(rng: random.Random, largest: int) -> Sum:
     """An addition or subtraction of numbers of at least 2, with every number up to ``largest``."""
-    result, change = rng.randint(2, largest - 2), rng.randint(2, largest - 2)
-    low, high = min(result, change), max(result, change)
-    if low + high <= largest and rng.random() < 0.5:
-        return Sum(result, change, result + change, "+")
+    one, other = rng.randint(2, largest - 2), rng.randint(2, largest - 2)
+    if one + other <= largest and rng.random() < 0.5:
+        return Sum(one, other, one + other, "+")
+    low, high = sorted((one, other))
     if high - low < 2:
         low, high = 2, high + 2
     return Sum(high, low, high - low, "-")
 
 
+_VERBS = {"+": "gets", "-": "loses"}
+
+
 def _story(rng: random.Random, largest: int) -> tuple[str, str, Sum]:
     """A body and a question around one sum."""
-    who, what, number = rng.choice(STEM_NAMES), rng.choice(THINGS), draw_sum(rng, largest)
-    verb = "gets" if number.sign == "+" else "loses"
-    body = f"{who} has {number.start} {what}. {who} {verb} {number.change}."
+    who, what, number = rng.choice(NAMES), rng.choice(THINGS), draw_sum(rng, largest)
+    body = f"{who} has {number.start} {what}. {who} {_VERBS[number.sign]} {number.change}."
     return body, f"How many {what} does {who} have now?", number
 
 
@@ -88,16 +90,19 @@ def _key(*parts: object) -> str:
 
 def free_number(rng: random.Random, largest: int) -> Problem:
     """GSM8K's shape: two steps to a whole number, gold behind ####."""
-    who, what, first = rng.choice(STEM_NAMES), rng.choice(THINGS), draw_sum(rng, largest)
-    verb = "gets" if first.sign == "+" else "loses"
+    who, what, first = rng.choice(NAMES), rng.choice(THINGS), draw_sum(rng, largest)
+    change = rng.randint(2, max(2, largest // 4))
+    if first.result + change <= largest:
+        second = Sum(first.result, change, first.result + change, "+")
+    else:
+        second = Sum(first.result, change, first.result - change, "-")
     question = (
-        f"{who} has {first.start} {what} and {verb} {first.change}. "
-        f"Then {who} gets 1 more. How many {what} are there?"
+        f"{who} has {first.start} {what}. {who} {_VERBS[first.sign]} {first.change}, "
+        f"then {_VERBS[second.sign]} {change}. How many {what} are there now?"
     )
-    last = first.result + 1
-    steps = f"{first.step}. {first.result} + 1 = {last}"
-    item = {"question": question, "answer": f"{steps}\n#### {last}"}
-    return Problem(item, _closed(steps, str(last)), _key("gsm8k", first.step))
+    steps = f"{first.step}. {second.step}"
+    item = {"question": question, "answer": f"{steps}\n#### {second.result}"}
+    return Problem(item, _closed(steps, str(second.result)), _key("gsm8k", steps))
 
 
 def body_and_question(rng: random.Random, largest: int) -> Problem:
@@ -109,7 +114,7 @@ def body_and_question(rng: random.Random, largest: int) -> Problem:
 
 def with_unit(rng: random.Random, largest: int) -> Problem:
     """ASDiv's shape: one step, gold with its unit in brackets."""
-    who, other = rng.sample(STEM_NAMES, 2)
+    who, other = rng.sample(NAMES, 2)
     what, number = rng.choice(THINGS), draw_sum(rng, largest)
     relation = "more" if number.sign == "+" else "fewer"
     item = {
@@ -122,7 +127,7 @@ def with_unit(rng: random.Random, largest: int) -> Problem:
 
 def decimal(rng: random.Random, largest: int) -> Problem:
     """MAWPS's shape: one step with tenths, spaced signs, gold a float."""
-    who, what = rng.choice(STEM_NAMES), rng.choice(("flour", "juice", "milk", "rice", "rope"))
+    who, what = rng.choice(NAMES), rng.choice(("flour", "juice", "milk", "rice", "rope"))
     number = draw_sum(rng, largest)
     start, change, result = (
         f"{value / 10:g}" for value in (number.start, number.change, number.result)

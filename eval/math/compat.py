@@ -71,14 +71,14 @@ def gold_answer(dataset: str, multiple_choice: bool, gold: str) -> str:
 
 
 def _letter(text: str) -> str:
-    """Section 3.1: the first "answer is" with a letter, no word boundary behind it."""
+    """The first "answer is" with a letter, no word boundary behind it."""
     own = text.split("Problem:", 1)[0].replace("choice is", "answer is").lower()
     match = re.search(r"answer is \(?([abcde])\)?", own)
     return match[1].upper() if match else NO_CHOICE
 
 
 def _extract(text: str) -> str:
-    """Section 3.2: Minerva phrase, box, "he answer is", "final answer is", last number."""
+    """Where the answer stands: Minerva phrase, box, the two "answer is" phrases, last number."""
     if "final answer is $" in text and "$. I hope" in text:
         return text.split("final answer is $", 1)[1].split("$. I hope", 1)[0].strip()
     if "boxed" in text:
@@ -86,7 +86,7 @@ def _extract(text: str) -> str:
     for phrase in ("he answer is", "final answer is"):
         if phrase in text:
             return text.rsplit(phrase, 1)[1].strip()
-    numbers = re.findall(r"-?\d*\.?\d+", text.replace(",", ""))
+    numbers = re.findall(r"-?(?:\d*\.)?\d+", text.replace(",", ""))
     return numbers[-1] if numbers else ""
 
 
@@ -107,7 +107,7 @@ def _cleaned(answer: str) -> str:
 
 
 def normalise(answer: str) -> str:
-    """Section 4, one pass (the protocol's is not idempotent, so the number of passes matters)."""
+    """One pass of the protocol's clean-up. It is not idempotent: the number of passes matters."""
     text = answer.strip().replace("\n", "").rstrip(".").replace("\\!", "")
     text = re.sub(r"\\begin\{array\}\{.*?\}", r"\\begin{pmatrix}", text)
     text = text.replace("\\end{array}", "\\end{pmatrix}").replace("bmatrix", "pmatrix")
@@ -128,7 +128,7 @@ def normalise(answer: str) -> str:
 
 
 def _spelling(text: str) -> str:
-    """Rules 14 to 23: infinity, "and", imaginary j, zeros, a short left side, roots, fractions."""
+    """The end of a pass: infinity, "and", imaginary j, zeros, short left side, roots, fractions."""
     text = text.replace("infinity", "\\infty")
     if "\\infty" not in text:
         text = text.replace("inf", "\\infty")
@@ -187,8 +187,12 @@ def _slash(text: str) -> str:
     return text
 
 
+_NUMBER_AND_LETTERS = re.compile(r"-?\d[\d.,]*[A-Za-z]+")
+"""Text like "18dollars": the symbolic rule reads a product of letters, which equals no number."""
+
+
 def equal(gold: str, answer: str | None, symbolic: Symbolic, depth: int = 0) -> bool:
-    """Section 5: whether the protocol accepts a prediction, both sides already normalised."""
+    """Whether the protocol accepts a prediction, both sides already normalised."""
     if answer is None or depth > 6:
         return False
     if gold == answer:
@@ -199,7 +203,7 @@ def equal(gold: str, answer: str | None, symbolic: Symbolic, depth: int = 0) -> 
         return any(
             math.isclose(form, mine, rel_tol=1e-4) for form in (target / 100, target, target * 100)
         )
-    if not answer:
+    if not answer or (numbers[0] is not None and _NUMBER_AND_LETTERS.fullmatch(answer)):
         return False
     if "pmatrix" in answer and "pmatrix" not in gold:
         gold = _matrix_from_braces(gold)

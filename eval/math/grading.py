@@ -25,6 +25,11 @@ ANSWER_TYPES: dict[str, AnswerType] = {name: entry.answer for name, entry in DAT
 """What each data set's answers are; its keys are the data sets that can be graded."""
 
 
+ASKING_SECONDS = 1.5
+"""A list may ask about many pairs; none is begun after this much CPU time. With the worker's own
+limit (2.5) one generation costs less than 5 seconds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Grade:
     """A verdict. ``prediction`` is the answer as read (None: no answer). ``event`` is None, or
@@ -51,10 +56,9 @@ def grade(dataset: str, generation: str, gold: str, mode: Mode = "strict") -> Gr
     if mode == "compat":
         answer = compat.prediction(dataset, kind == "choice", generation)
         reference = compat.gold_answer(dataset, kind == "choice", gold)
-        correct = (
-            answer == reference if kind == "choice" else compat.equal(reference, answer, symbolic)
-        )
-        return Grade(answer, correct, symbolic.event)
+        if kind == "choice":
+            return Grade(answer, answer == reference)
+        return Grade(answer, compat.equal(reference, answer, symbolic), symbolic.event)
     text = extraction.own_part(generation)
     if kind == "choice":
         letter = extraction.choice(text)
@@ -63,16 +67,9 @@ def grade(dataset: str, generation: str, gold: str, mode: Mode = "strict") -> Gr
         answer = extraction.formula(text)
         correct = answer is not None and answers.same(gold, answer, symbolic)
         return Grade(answer, correct, symbolic.event)
-    return (
-        _grade_number(text, gold)
-        if kind == "number" or parse_quantity(gold)
-        else (_grade_words(text, gold))
-    )
-
-
-ASKING_SECONDS = 1.5
-"""A list may ask about many pairs; none is begun after this much CPU time. With the worker's own
-limit (2.5) one generation costs less than 5 seconds."""
+    if kind == "number" or parse_quantity(gold) is not None:
+        return _grade_number(text, gold)
+    return _grade_words(text, gold)
 
 
 class _Symbolic:

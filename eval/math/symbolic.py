@@ -8,6 +8,7 @@ fill the memory. Time is the worker's affair.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 MAX_DIGITS = 5_000
@@ -21,6 +22,7 @@ class TooBig(Exception):
     """An expression that would need more than MAX_DIGITS digits or very many terms."""
 
 
+@lru_cache(maxsize=500)
 def parse(latex: str) -> Any:
     """LaTeX to a sympy object by math-verify's grammar; raises Exception if it is no LaTeX."""
     from latex2sympy2_extended import latex2sympy
@@ -229,6 +231,7 @@ def compat_equal(gold: str, answer: str) -> bool:
     return math.isclose(float(one.evalf()), float(other.evalf()), rel_tol=1e-4)
 
 
+@lru_cache(maxsize=500)  # the same gold answers come up again and again
 def _read_leniently(text: str) -> Any:
     """What the reference's first reader makes of a text; the text itself if it cannot read it.
 

@@ -23,6 +23,9 @@ from torch import Tensor
 from tad._fused_products import BANNED, GROUP, Side, logits_buffer, vocabulary_blocks
 from tad.divergences import IGNORE, tail_weight, top_k_set
 
+REACH = 35.0
+"""How far logits may lie above the shift, and the shift from 0: exp of both fits float32."""
+
 
 class Softmax:
     """The distribution of one model over a chunk, split in anchors and rest."""
@@ -33,7 +36,7 @@ class Softmax:
         self.states = side.project(index, self.z)
         self.maxima = side.finish(self.z, compiled=p.compiled)
         self.anchors = self.z.new_empty(0, len(index))
-        self.reach = 60.0 * min(p.temperature, 1.0)  # exp(60) times any vocabulary fits float32
+        self.reach = REACH * min(p.temperature, 1.0)
         self.shift = self._largest()
 
     def take_out(self, ids: Tensor) -> None:
@@ -66,6 +69,13 @@ class Softmax:
         candidates[_surplus(groups, len(self.z))] = -math.inf
         return members.gather(0, top_k_set(candidates.t().contiguous(), k).t()).contiguous()
 
+    def offset(self) -> Tensor | None:
+        """What to subtract before the exponential; nothing if all logits are moderate."""
+        if self.z.is_cuda or not self.shift.abs().max() < self.reach:
+            return self.shift
+        self.shift = torch.zeros_like(self.shift)
+        return None
+
     def _largest(self) -> Tensor:
         """(T,) largest logit of the rest; above BANNED, so that an empty rest sums to 0."""
         return self.maxima.amax(0).clamp(min=BANNED / 10)
@@ -90,19 +100,23 @@ class Chunk:
         self.labels = p.labels[index]
         self.labelled = self.labels != IGNORE
 
-    def teacher_tail_mass(self) -> Tensor:
-        """alpha_K (T,) in float64, without the student."""
+    def teacher_alone(self) -> tuple[Tensor, Tensor]:
+        """The teacher's modes (K, T) and alpha_K (T,), in the memory of both models."""
         p = self.p
-        teacher = Softmax(p.teacher, self.index, self.work[0], p)
-        teacher.take_out(teacher.best(p.k))
-        total = 0.0
+        teacher = Softmax(p.teacher, self.index, self.work.view(-1), p)
+        ids = teacher.best(p.k)
+        teacher.take_out(ids)
+        total, offset = 0.0, teacher.offset()
         for rows in vocabulary_blocks(teacher.z, whole=p.compiled):
-            total = total + _exp(teacher.z[rows], teacher.shift, self.inverse).sum(0).double()
+            total = total + _exp(teacher.z[rows], offset, self.inverse).sum(0).double()
         teacher.settle(total, p.temperature)
-        return teacher.mass
+        return ids, teacher.mass
 
-    def forward(self, weight: Tensor | None) -> tuple[Tensor, Tensor]:
-        """CLM and divergence of each position, (T,) float64; `weight` is beta(X) if known."""
+    def forward(self, known: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+        """CLM and divergence of each position, (T,) float64.
+
+        `known` are the teacher's modes (K, T) and beta(X) (1,), where an earlier pass found them.
+        """
         p = self.p
         self.student = Softmax(p.student, self.index, self.work[0], p)
         self.teacher = None
@@ -111,7 +125,7 @@ class Chunk:
         self.target = self.student.z.gather(0, self.labels.clamp(min=0).unsqueeze(0))
         self.ids = None
         if p.method in ("tad", "dkd"):
-            self.ids = self.teacher.best(p.k) if p.method == "tad" else self.labels.unsqueeze(0)
+            self.ids = self._anchors(known)
             self.student.take_out(self.ids)
             self.teacher.take_out(self.ids)
         self._sum()
@@ -120,8 +134,14 @@ class Chunk:
         clm = clm.masked_fill(~self.labelled, 0.0)
         if self.teacher is None:
             return clm, torch.zeros_like(clm)
+        weight = None if known is None else known[1]
         value = self._reverse_value() if p.method == "rkl" else self._forward_value(weight)
         return clm, value * p.temperature**2
+
+    def _anchors(self, known: tuple[Tensor, Tensor] | None) -> Tensor:
+        if self.p.method == "dkd":
+            return self.labels.unsqueeze(0)
+        return self.teacher.best(self.p.k) if known is None else known[0]
 
     def _sum(self) -> None:
         """One pass over both models: exponentials, their sums and the mean log ratio."""
@@ -129,9 +149,10 @@ class Chunk:
         # The logits are needed again for the slope of the soft-capping, and for a CLM softmax
         # whose temperature is not that of the divergence.
         self.keep = p.student.softcap is not None or p.temperature != 1.0
+        self.offset = student.offset()
+        offset_t = None if teacher is None else teacher.offset()
         totals = torch.zeros(4, len(self.index), dtype=torch.float64, device=self.index.device)
         run = _compiled(_sum_block) if p.compiled else _sum_block
-        shift_t = None if teacher is None else teacher.shift
         # Where the teacher cannot emit a token the log ratio of the reverse KL has no value.
         possible = None
         if p.method == "rkl" and p.teacher.banned is not None:
@@ -139,7 +160,7 @@ class Chunk:
         for rows in vocabulary_blocks(student.z, whole=p.compiled):
             zt = None if teacher is None else teacher.z[rows]
             allowed = None if possible is None else possible[rows]
-            models = student.z[rows], student.shift, zt, shift_t
+            models = student.z[rows], self.offset, zt, offset_t
             parts = run(*models, self.inverse, self.keep, p.method == "rkl", allowed)
             for total, part in zip(totals, parts, strict=True):
                 if part is not None:
@@ -206,7 +227,7 @@ class Chunk:
 
     def _student_exp(self, rows) -> Tensor:
         z = self.student.z[rows]
-        return _exp(z, self.student.shift, self.inverse, keep=True) if self.keep else z
+        return _exp(z, self.offset, self.inverse, keep=True) if self.keep else z
 
     def gradient(self, clm_scale: float, divergence_scale: float) -> Tensor:
         """Gradient of the logits before scale and bias, (V, T), in the student's buffer."""
@@ -234,7 +255,7 @@ class Chunk:
         for rows in vocabulary_blocks(z, whole=p.compiled):
             zt = None if teacher is None else teacher.z[rows]
             slope = divergence_scale if p.method == "rkl" else None
-            run(z[rows], student.shift, zt, *vectors, self.inverse, self.keep, cap, slope)
+            run(z[rows], self.offset, zt, *vectors, self.inverse, self.keep, cap, slope)
         if self.ids is not None:
             z.scatter_(0, self.ids, self._anchor_gradient(clm, b).to(dtype))
         at_label = clm if cap is None else clm * (1 - (self.target[0].double() / cap) ** 2)
@@ -294,8 +315,12 @@ def _gradient_block(zs, shift, zt, of_student, of_teacher, at_one, inverse, keep
         zs.copy_(exp_s)
 
 
-def _exp(z: Tensor, shift: Tensor, inverse: float, keep: bool = False) -> Tensor:
-    z = z - shift if keep else z.sub_(shift)
+def _exp(z: Tensor, shift: Tensor | None, inverse: float, keep: bool = False) -> Tensor:
+    """exp((z - shift) * inverse), in place unless `keep`."""
+    if shift is not None:
+        z = z - shift if keep else z.sub_(shift)
+    elif keep:
+        z = z.clone()
     return z.exp_() if inverse == 1.0 else z.mul_(inverse).exp_()
 
 

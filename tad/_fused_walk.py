@@ -47,28 +47,27 @@ def walk(
     work = torch.empty(sides, vocab * size, dtype=p.student.working, device=device)
     sums = torch.zeros(2, dtype=torch.float64, device=device)
     with torch.no_grad(), torch.autocast(device.type, enabled=False):
-        for part, weight in _chunks(p, work):
+        for part, known in _chunks(p, work):
             chunk = Chunk(p, p.index[part], p.documents[part], work)
-            sums += torch.stack([value.sum() for value in chunk.forward(weight)])
+            sums += torch.stack([value.sum() for value in chunk.forward(known)])
             if grads is not None:
                 gradient = chunk.gradient(clm_scale, divergence_scale)
                 p.student.pull_back(gradient, chunk.student.states, chunk.index, grads)
     return sums[0], sums[1]
 
 
-def _chunks(p: Problem, work: Tensor) -> Iterator[tuple[slice, Tensor | None]]:
-    """Parts of `p.index`, with beta(X) where the part alone cannot tell it.
+def _chunks(p: Problem, work: Tensor) -> Iterator[tuple[slice, tuple[Tensor, Tensor] | None]]:
+    """Parts of `p.index`, with modes and beta(X) where the part alone cannot tell beta(X).
 
     beta(X) needs alpha_K of its whole sequence before the first gradient. A part is therefore as
     many whole sequences as fit, which costs nothing. A sequence longer than that takes one more
     product, for a first pass of the teacher: 5 instead of 4. The other exact way, to keep the
     gradients with and without the factor apart and combine them at the end, would take 6.
     """
+    limit = min(p.chunk_tokens, FASTEST_TOKENS)
     if p.method != "tad":
-        limit = min(p.chunk_tokens, FASTEST_TOKENS)
         yield from ((part, None) for part in _even_parts(0, len(p.index), limit))
         return
-    limit = min(p.chunk_tokens, FASTEST_TOKENS)
     start = end = 0
     for length in p.lengths:
         if end > start and end + length - start > limit:
@@ -76,18 +75,21 @@ def _chunks(p: Problem, work: Tensor) -> Iterator[tuple[slice, Tensor | None]]:
             start = end
         end += length
         if length > p.chunk_tokens:
-            parts = _even_parts(start, end, limit)
-            weight = _sequence_weight(p, parts, work)
-            yield from ((part, weight) for part in parts)
+            ids, weight = _whole_sequence(p, start, end, work)
+            for part in _even_parts(start, end, limit):
+                yield part, (ids[:, part.start - start : part.stop - start], weight)
             start = end
     if end > start:
         yield slice(start, end), None
 
 
-def _sequence_weight(p: Problem, parts: list[slice], work: Tensor) -> Tensor:
-    """beta(X) (1,) of a sequence in several parts."""
-    alpha = [Chunk(p, p.index[x], p.documents[x], work).teacher_tail_mass() for x in parts]
-    return tail_weight(torch.cat(alpha).unsqueeze(0), p.beta)[0, :1]
+def _whole_sequence(p: Problem, start: int, end: int, work: Tensor) -> tuple[Tensor, Tensor]:
+    """The teacher's modes (K, end - start) and beta(X) (1,) of a sequence in several parts."""
+    limit = max(min(2 * p.chunk_tokens, FASTEST_TOKENS), p.chunk_tokens)
+    parts = _even_parts(start, end, limit)
+    found = [Chunk(p, p.index[x], p.documents[x], work).teacher_alone() for x in parts]
+    ids, alpha = (torch.cat(x, -1) for x in zip(*found, strict=True))
+    return ids, tail_weight(alpha.unsqueeze(0), p.beta)[0, :1]
 
 
 def _even_parts(start: int, end: int, limit: int) -> list[slice]:

@@ -747,3 +747,25 @@ def test_errors_name_the_value_and_the_cure(change, message):
     }
     with pytest.raises(ValueError, match=message):
         distillation_loss(**arguments | change)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("level", [-50.0, -34.0, 0.0, 34.0, 50.0])
+@pytest.mark.parametrize("gap", [0.0, 34.0, 36.0])
+def test_logits_of_any_level_are_exponentiated_safely(method, level, gap):
+    """A constant added to all logits changes nothing, nor do some tokens that stand out."""
+    case = Case(18, vocab=300, bias=True, dtype=torch.float32)
+    with torch.no_grad():
+        for head in case.heads:
+            head.bias[[3, 64, 65]] += gap
+    exact = case.double()
+    with torch.no_grad():
+        for head in case.heads:
+            head.bias.add_(level)
+    clm, clm_count, div, div_count = exact.reference(method)
+    expected = torch.autograd.grad(clm / clm_count + div / max(div_count, 1), exact.leaves)
+    terms = case.fused(method)
+    assert terms.clm_sum.item() == pytest.approx(clm.item(), rel=1e-5)
+    assert terms.divergence_sum.item() == pytest.approx(div.item(), rel=1e-5, abs=1e-4)
+    for got, want in zip(torch.autograd.grad(terms.total, case.leaves), expected, strict=True):
+        assert (got - want).abs().max() <= 1e-5 * want.abs().max() + 1e-7

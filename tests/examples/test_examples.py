@@ -1,0 +1,44 @@
+"""The examples run as they stand, and their loss falls."""
+
+from __future__ import annotations
+
+import importlib.util
+import runpy
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def run(name: str, **options):
+    return runpy.run_path(str(EXAMPLES / name))["main"](**options)
+
+
+def test_every_example_has_a_test():
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {
+        "plain_loop.py",
+        "transformers_trainer.py",
+        "trl_sft.py",
+    }
+
+
+def test_plain_loop():
+    history = run("plain_loop.py", steps=12)
+    assert history[-1] < 0.9 * history[0]
+
+
+def test_transformers_trainer():
+    logs = run("transformers_trainer.py", steps=12)
+    losses = [x for x in logs if "loss" in x]
+    assert losses[-1]["loss"] < 0.95 * losses[0]["loss"]
+    assert losses[0]["loss"] == pytest.approx(losses[0]["clm"] + losses[0]["divergence"], rel=1e-4)
+    evaluation = next(x for x in logs if "eval_loss" in x)
+    assert evaluation["eval_loss"] < losses[0]["loss"]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("trl") is None, reason="TRL is absent")
+def test_trl_sft():
+    losses = [x for x in run("trl_sft.py", steps=12) if "loss" in x]
+    assert losses[-1]["loss"] < 0.9 * losses[0]["loss"]
+    assert losses[-1]["divergence"] > 0  # the teacher takes part

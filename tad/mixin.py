@@ -10,8 +10,7 @@ N tokens, H width of hidden states.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -19,7 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tad.divergences import IGNORE
-from tad.fused import METHODS, Head, LossTerms, distillation_loss
+from tad.fused import METHODS, LossTerms, distillation_loss
+from tad.last_states import instead_of_both_logits
 
 
 class TADMixin:
@@ -114,30 +114,21 @@ class TADMixin:
         targets = _targets(inputs)
         segments = _documents(inputs) if self.per_document else None
         items = (targets != IGNORE).sum() if num_items_in_batch is None else num_items_in_batch
-        student = self.accelerator.unwrap_model(model)
-        teacher = self.accelerator.unwrap_model(self.teacher)
-        enabled = torch.is_grad_enabled()
 
-        def with_student(student_states: Tensor, student_head: Head) -> LossTerms:
-            def with_teacher(teacher_states: Tensor, teacher_head: Head) -> LossTerms:
-                with torch.set_grad_enabled(enabled):
-                    return distillation_loss(
-                        student_states,
-                        student_head,
-                        teacher_states,
-                        teacher_head,
-                        targets,
-                        targets != IGNORE,
-                        segment_ids=segments,
-                        clm_items=items,
-                        divergence_items=items,
-                        **self.loss_options,
-                    )
+        def losses(*states_and_heads: Any) -> LossTerms:
+            return distillation_loss(
+                *states_and_heads,
+                targets,
+                targets != IGNORE,
+                segment_ids=segments,
+                clm_items=items,
+                divergence_items=items,
+                **self.loss_options,
+            )
 
-            with torch.no_grad():
-                return instead_of_logits(self.teacher, teacher, forward, with_teacher)
-
-        terms = instead_of_logits(model, student, forward, with_student)
+        unwrap = self.accelerator.unwrap_model
+        pair = (model, unwrap(model)), (self.teacher, unwrap(self.teacher))
+        terms = instead_of_both_logits(*pair, forward, losses)
         self._remember(terms)
         loss = terms.total
         if num_items_in_batch is not None and self.args.average_tokens_across_devices:
@@ -184,50 +175,6 @@ class TADMixin:
         for name in ("clm_sum", "divergence_sum", "clm_count", "divergence_count"):
             value = getattr(terms, name).detach()
             sums[name] = sums[name] + value if name in sums else value
-
-
-def instead_of_logits(
-    wrapper: nn.Module,
-    model: nn.Module,
-    inputs: dict[str, Any],
-    function: Callable[[Tensor, Head], Any],
-) -> Any:
-    """Run `wrapper(**inputs)` and return function(last hidden states, head) instead of logits.
-
-    The function is called where `model`, the causal language model inside `wrapper`, would
-    multiply the states (B, N, H) by its head, with exactly those states. So it runs inside the
-    forward of DDP, FSDP or DeepSpeed: their hooks see it, and sharded weights are gathered.
-    Calling parts of the unwrapped model instead leaves DDP's gradients unaveraged.
-    """
-    head = model.get_output_embeddings()
-    forward = model.forward
-    results = []
-
-    def head_forward(states: Tensor) -> Tensor:
-        results.append(function(states, Head.of(model)))
-        return states[..., :1]  # whatever the model still does to its logits, it does to this
-
-    def model_forward(*args: Any, **kwargs: Any) -> Any:
-        with _replaced(model, "forward", forward), _replaced(head, "forward", head_forward):
-            forward(*args, **kwargs)
-        return results.pop()
-
-    with _replaced(model, "forward", model_forward):
-        return wrapper(**inputs)
-
-
-@contextmanager
-def _replaced(module: nn.Module, name: str, value: Callable[..., Any]) -> Iterator[None]:
-    """Set an attribute of this instance for a while."""
-    before = vars(module).get(name)
-    setattr(module, name, value)
-    try:
-        yield
-    finally:
-        if before is None:
-            delattr(module, name)
-        else:
-            setattr(module, name, before)
 
 
 def _targets(inputs: dict[str, Any]) -> Tensor:

@@ -27,6 +27,7 @@ from tad import divergences
 from tad.command import UserError
 from tad.divergences import IGNORE
 from tad.fused import Head, distillation_loss
+from tad.last_states import instead_of_both_logits
 from tad.run_id import LOGIT_METHODS, Method
 
 DKD_BETA = 8.0
@@ -107,8 +108,7 @@ class DistillationTrainer(Trainer):
             raise ValueError(f"method {objective.method} needs a teacher")
         self.objective = objective
         self.shared_vocabulary = shared_vocabulary
-        # FSDP gathers the output matrix only inside the model's own forward.
-        self.fused = fused and not self.is_fsdp_enabled
+        self.fused = fused
         self.teacher = None
         if teacher is not None:
             if objective.hidden_cosine:
@@ -139,73 +139,80 @@ class DistillationTrainer(Trainer):
         """Mean objective over ``num_items_in_batch`` tokens (by default those of this batch)."""
         labels = inputs["labels"]
         forward = {name: value for name, value in inputs.items() if name != "labels"}
+        forward["use_cache"] = False
         count = (labels != IGNORE).sum() if num_items_in_batch is None else num_items_in_batch
         # max(1): a step without a valid token has the loss 0, with a graph, on every rank.
         count = max(int(count), 1)
-        options = {"use_cache": False, "output_hidden_states": self.fused or self._with_cosine}
-        if self.fused:
-            options["logits_to_keep"] = 1  # one position's; the loss works from the states
-        outputs, teacher = model(**forward, **options), None
-        if self.objective.needs_teacher:
-            with torch.no_grad():
-                teacher = self.teacher(**forward, **options)
-        terms = (self._fused_terms if self.fused else self._terms)(outputs, teacher, labels, count)
-        if self._with_cosine:
-            states = outputs.hidden_states[-1], teacher.hidden_states[-1]
-            terms["cosine"] = divergences.hidden_cosine(*states, labels != IGNORE).sum() / count
+        terms = (self._fused_terms if self.fused else self._terms)(model, forward, labels, count)
         loss = sum(terms.values())
         for name, value in (terms | {"loss": loss}).items():
             self._sums[name] = self._sums.get(name, 0) + value.detach() * count
         self._sums["tokens"] = self._sums.get("tokens", 0) + (labels != IGNORE).sum()
         # DDP and FSDP average the ranks' gradients, and count is the sum over ranks.
         loss = loss * self.accelerator.num_processes
-        return (loss, outputs) if return_outputs else loss
+        return (loss, model(**forward)) if return_outputs else loss
 
     @property
     def _with_cosine(self) -> bool:
         return self.objective.hidden_cosine and self.objective.needs_teacher
 
-    def _terms(self, outputs: Any, teacher: Any, labels: Tensor, count: int) -> dict[str, Tensor]:
+    def _terms(
+        self, model: nn.Module, forward: dict[str, Any], labels: Tensor, count: int
+    ) -> dict[str, Tensor]:
         """Sums over the valid tokens of this micro-batch by ``count``, by name, in nats."""
-        if teacher is None:
-            return {"clm": divergences.causal_lm(outputs.logits, labels).sum() / count}
-        student_logits, teacher_logits = self._shared(outputs.logits, teacher.logits)
+        forward = forward | {"output_hidden_states": self._with_cosine}
+        student = model(**forward)
+        if not self.objective.needs_teacher:
+            return {"clm": divergences.causal_lm(student.logits, labels).sum() / count}
+        with torch.no_grad():
+            teacher = self.teacher(**forward)
+        student_logits, teacher_logits = self._shared(student.logits, teacher.logits)
         divergence = self.objective.divergence(student_logits, teacher_logits, labels)
-        return {
+        terms = {
             "clm": divergences.causal_lm(student_logits, labels).sum() / count,
             "divergence": divergence.sum() / count,
         }
+        if self._with_cosine:
+            states = student.hidden_states[-1], teacher.hidden_states[-1]
+            terms["cosine"] = divergences.hidden_cosine(*states, labels != IGNORE).sum() / count
+        return terms
 
     def _fused_terms(
-        self, outputs: Any, teacher: Any, labels: Tensor, count: int
+        self, model: nn.Module, forward: dict[str, Any], labels: Tensor, count: int
     ) -> dict[str, Tensor]:
         """The same from last hidden states, a chunk of logits at a time."""
-        objective = self.objective
-        head = Head.of(self.accelerator.unwrap_model(self.model))
-        sizes = [head.weight.shape[0]]
-        teacher_hidden, teacher_head = None, None
-        if teacher is not None:
-            teacher_hidden = teacher.hidden_states[-1]
-            teacher_head = Head.of(self.accelerator.unwrap_model(self.teacher))
-            sizes.append(teacher_head.weight.shape[0])
-        tad = objective.method.name == "tad"
-        terms = distillation_loss(
-            outputs.hidden_states[-1],
-            head,
-            teacher_hidden,
-            teacher_head,
-            labels,
-            labels != IGNORE,
-            method=objective.method.name,
-            k=objective.method.k if tad else 1,
-            beta=objective.method.beta if tad else DKD_BETA,
-            temperature=objective.temperature,
-            clm_items=count,
-            divergence_items=count,
-            vocab_size=(self.shared_vocabulary or min(sizes)) if teacher is not None else None,
-        )
-        values = {"clm": terms.clm, "divergence": terms.divergence}
-        return values if teacher is not None else {"clm": terms.clm}
+        method, tad = self.objective.method, self.objective.method.name == "tad"
+
+        def losses(
+            states: Tensor, head: Head, other: Tensor | None, other_head: Head | None
+        ) -> dict[str, Tensor]:
+            vocabulary = None
+            if other_head is not None:
+                sizes = len(head.weight), len(other_head.weight)
+                vocabulary = self.shared_vocabulary or min(sizes)
+            terms = distillation_loss(
+                *(states, head, other, other_head, labels, labels != IGNORE),
+                method=method.name,
+                k=method.k if tad else 1,
+                beta=method.beta if tad else DKD_BETA,
+                temperature=self.objective.temperature,
+                clm_items=count,
+                divergence_items=count,
+                vocab_size=vocabulary,
+            )
+            found = {"clm": terms.clm}
+            if other is not None:
+                found["divergence"] = terms.divergence
+            if self._with_cosine:
+                cosine = divergences.hidden_cosine(states, other, labels != IGNORE)
+                found["cosine"] = cosine.sum() / count
+            return found
+
+        unwrap = self.accelerator.unwrap_model
+        teacher = None
+        if self.objective.needs_teacher:
+            teacher = self.teacher, unwrap(self.teacher)
+        return instead_of_both_logits((model, unwrap(model)), teacher, forward, losses)
 
     def _shared(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
         size = self.shared_vocabulary or min(student.shape[-1], teacher.shape[-1])

@@ -14,7 +14,8 @@ from transformers import Trainer, TrainingArguments
 
 from tad import divergences
 from tad.fused import distillation_loss
-from tad.mixin import TADMixin, instead_of_logits
+from tad.last_states import instead_of_logits
+from tad.mixin import TADMixin
 
 needs_trl = pytest.mark.skipif(importlib.util.find_spec("trl") is None, reason="TRL is absent")
 PROMPTS = [3, 1, 5, 2, 0, 4, 2, 1]

@@ -1,22 +1,20 @@
 """Tables from records: ``python -m analysis.tables heldout --root work/smoke``.
 
-Writes ``{root}/tables/NAME.{csv,md,html}``: the CSV holds the numbers, the others are to read.
+Writes ``{root}/tables/NAME.{csv,md,html,tex}``: the CSV holds the numbers, the others are to read.
 """
 
 from __future__ import annotations
 
-import html
-import math
 import sys
 from pathlib import Path
 
 import pandas as pd
 
+from analysis.render import Table, plus_minus
 from analysis.results import add_root, heldout_frame, over_seeds, suite_of
 from analysis.style import method_name
 from tad.command import command_line, exit_code
 from tad.config import Suite
-from tad.records import write_text
 from tad.run_id import Method
 
 HELDOUT = {
@@ -42,39 +40,6 @@ def heldout_table(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(tables, axis=1).reset_index()
 
 
-def markdown(header: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
-    return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
-
-
-PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>
-body {{font: 15px/1.5 system-ui, sans-serif; margin: 2em}}
-table {{border-collapse: collapse}}
-th, td {{padding: .25em .8em; text-align: right; border-bottom: 1px solid #ddd}}
-th {{border-bottom: 2px solid #333}}
-th:nth-child(-n+{left}), td:nth-child(-n+{left}) {{text-align: left}}
-caption, p {{text-align: left; max-width: 50em; padding-bottom: .8em}}
-</style><table><caption>{title}</caption>{body}</table><p>{note}</p></html>
-"""
-
-
-def page(title: str, header: list[str], rows: list[list[str]], note: str, left: int) -> str:
-    """A table as a page of its own; the first ``left`` columns are text."""
-
-    def line(cells: list[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>\n"
-
-    body = line(header, "th") + "".join(line(row, "td") for row in rows)
-    return PAGE.format(title=html.escape(title), body=body, note=html.escape(note), left=left)
-
-
-def number(mean: float, half: float) -> str:
-    """``0.831 ± 0.012``, or the mean alone where one seed gives no interval."""
-    return f"{mean:.4f}" if math.isnan(half) else f"{mean:.4f} ± {half:.4f}"
-
-
 def write_heldout(suite: Suite, root: Path) -> None:
     """Write the held-out table of a root. Raises RecordError for a missing record."""
     frame = heldout_frame(root, suite.runs())
@@ -82,7 +47,7 @@ def write_heldout(suite: Suite, root: Path) -> None:
     header = ["Stage", "Pair", "Method", "Seeds", *HELDOUT.values()]
     rows = [
         [row["stage"], row["pair"], method_name(Method.parse(row["method"])), str(row["seeds"])]
-        + [number(row[metric], row[f"{metric}_half"]) for metric in HELDOUT]
+        + [plus_minus(row[metric], row[f"{metric}_half"], 4) for metric in HELDOUT]
         for _, row in table.iterrows()
     ]
     note = (
@@ -90,11 +55,10 @@ def write_heldout(suite: Suite, root: Path) -> None:
         "seeds, or one seed as measured. T is the teacher, S the student; lower is better."
     )
     title = "Held-out divergences"
-    base = root / "tables"
-    text = table.to_csv(index=False, float_format="%.6f", lineterminator="\n")
-    write_text(base / "heldout.csv", text)
-    write_text(base / "heldout.md", f"# {title}\n\n{markdown(header, rows)}\n{note}\n")
-    write_text(base / "heldout.html", page(title, header, rows, note, left=3))
+    pairs = table["pair"].tolist()
+    blocks = frozenset(i for i in range(1, len(pairs)) if pairs[i] != pairs[i - 1])
+    rendered = Table(title=title, header=header, rows=rows, notes=(note,), left=3, blocks=blocks)
+    rendered.write(root / "tables", "heldout", table)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -11,9 +11,10 @@ import pytest
 from scipy import stats
 
 from analysis.figures import draw
+from analysis.render import Table, latex, plus_minus
 from analysis.results import curve_frame, heldout_frame, over_seeds
 from analysis.style import method_name
-from analysis.tables import heldout_table, markdown, number, page, write_heldout
+from analysis.tables import heldout_table, write_heldout
 from tad.config import load_suite
 from tad.records import RecordError
 from tad.run_id import Method
@@ -128,12 +129,18 @@ def test_tables_are_written_in_three_forms(root):
 
 
 def test_cells_are_escaped():
-    assert markdown(["KL(T||S)"], [["a"]]).splitlines()[0] == r"| KL(T\|\|S) |"
-    assert "&lt;b&gt;" in page("t", ["<b>"], [], "", left=0)
+    table = Table(title="t", header=["KL(T||S)", "<b>"], rows=[["a_1", "2"]], bold={(0, 1)})
+    assert r"| KL(T\|\|S) | <b> |" in table.markdown()
+    assert "| a_1 | **2** |" in table.markdown()
+    assert "&lt;b&gt;" in table.page() and "<b>2</b>" in table.page()
+    assert r"a\_1 & \textbf{2} \\" in table.latex()
+    with pytest.raises(ValueError, match="1 cells under 2 headers"):
+        Table(title="t", header=["a", "b"], rows=[["1"]])
 
 
 def test_names_and_numbers_as_the_paper_prints_them():
     assert method_name(Method("tad", 10, 2.0)) == "TAD (K = 10)"
     assert method_name(Method("tad", 10, 0.5)) == "TAD (K = 10, β = 0.5)"
-    assert number(0.5, float("nan")) == "0.5000"
-    assert number(0.5, 0.01) == "0.5000 ± 0.0100"
+    assert latex("50% ± 1 & α_K") == r"50\% $\pm$ 1 \& $\alpha$\_K"
+    assert plus_minus(0.5, float("nan"), 4) == "0.5000"
+    assert plus_minus(0.5, 0.01, 4) == "0.5000 ± 0.0100"

@@ -61,6 +61,7 @@ rule table_heldout:
             labels={"item": "Held-out divergences"},
         ),
         "{root}/tables/heldout.md",
+        "{root}/tables/heldout.tex",
     log:
         "{root}/logs/analysis/heldout.log",
     conda:

@@ -1,0 +1,140 @@
+"""A table as people read it: Markdown, a page of HTML and LaTeX beside the CSV of its numbers."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from tad.records import write_text
+
+SUFFIXES = ("csv", "md", "html", "tex")
+"""The files of a table."""
+
+_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>
+body {{font: 15px/1.5 system-ui, sans-serif; margin: 2em}}
+table {{border-collapse: collapse}}
+th, td {{padding: .25em .8em; text-align: right; border-bottom: 1px solid #ddd}}
+th {{border-bottom: 2px solid #333}}
+tr.block td {{border-top: 2px solid #999}}
+th:nth-child(-n+{left}), td:nth-child(-n+{left}) {{text-align: left}}
+caption, p {{text-align: left; max-width: 60em; padding-bottom: .8em}}
+</style><table><caption>{title}</caption>{body}</table>{notes}</html>
+"""
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "α": r"$\alpha$",
+    "β": r"$\beta$",
+    "δ": r"$\delta$",
+    "→": r"$\to$",
+    "≤": r"$\le$",
+    "≥": r"$\ge$",
+    "×": r"$\times$",
+    "−": r"$-$",
+    "<": r"$<$",
+    ">": r"$>$",
+    "|": r"$|$",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Cells as text, in reading order.
+
+    The first ``left`` columns are words, the rest numbers. ``bold`` holds (row, column) of the
+    cells to mark; a rule is drawn above each row whose number is in ``blocks``.
+    """
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = ()
+    left: int = 1
+    bold: frozenset[tuple[int, int]] = field(default_factory=frozenset)
+    blocks: frozenset[int] = field(default_factory=frozenset)
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.header):
+                raise ValueError(f"{self.title}: {len(row)} cells under {len(self.header)} headers")
+
+    def write(self, folder: Path, name: str, numbers: pd.DataFrame) -> None:
+        """Write ``{folder}/{name}.{csv,md,html,tex}``; ``numbers`` is what the CSV holds."""
+        text = numbers.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+        write_text(folder / f"{name}.csv", text)
+        for suffix, render in (("md", self.markdown), ("html", self.page), ("tex", self.latex)):
+            write_text(folder / f"{name}.{suffix}", render())
+
+    def markdown(self) -> str:
+        """Title, table and notes."""
+        lines = [list(self.header), ["---"] * self.left + ["---:"] * (len(self.header) - self.left)]
+        for number, row in enumerate(self.rows):
+            cells = [cell.replace("|", "\\|") for cell in row]
+            marked = [(number, column) in self.bold for column in range(len(row))]
+            lines.append([f"**{c}**" if b else c for c, b in zip(cells, marked, strict=True)])
+        lines[0] = [cell.replace("|", "\\|") for cell in lines[0]]
+        table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+        notes = "".join(f"\n{note}\n" for note in self.notes)
+        return f"# {self.title}\n\n{table}{notes}"
+
+    def page(self) -> str:
+        """A page of its own."""
+
+        def line(cells: Sequence[str], tag: str, number: int = -1) -> str:
+            texts = [html.escape(cell) for cell in cells]
+            for column in range(len(texts)):
+                if (number, column) in self.bold:
+                    texts[column] = f"<b>{texts[column]}</b>"
+            kind = ' class="block"' if number in self.blocks else ""
+            return f"<tr{kind}>" + "".join(f"<{tag}>{t}</{tag}>" for t in texts) + "</tr>\n"
+
+        body = line(self.header, "th")
+        body += "".join(line(row, "td", number) for number, row in enumerate(self.rows))
+        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
+        return _PAGE.format(title=html.escape(self.title), body=body, notes=notes, left=self.left)
+
+    def latex(self) -> str:
+        """A ``table`` environment; needs the package booktabs."""
+        columns = "l" * self.left + "r" * (len(self.header) - self.left)
+        lines = [" & ".join(map(latex, self.header)) + r" \\", r"\midrule"]
+        for number, row in enumerate(self.rows):
+            if number in self.blocks:
+                lines.append(r"\midrule")
+            cells = [
+                rf"\textbf{{{latex(cell)}}}" if (number, column) in self.bold else latex(cell)
+                for column, cell in enumerate(row)
+            ]
+            lines.append(" & ".join(cells) + r" \\")
+        notes = "".join(f"\n\\par\\smallskip\\footnotesize {latex(note)}" for note in self.notes)
+        inner = "\n".join(lines)
+        return (
+            f"\\begin{{table}}\n\\centering\n\\caption{{{latex(self.title)}}}\n"
+            f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{inner}\n\\bottomrule\n\\end{{tabular}}"
+            f"{notes}\n\\end{{table}}\n"
+        )
+
+
+def latex(text: str) -> str:
+    """Text with what LaTeX would misread written so that it prints as it is."""
+    return "".join(_LATEX.get(letter, letter) for letter in text)
+
+
+def plus_minus(mean: float, half: float, decimals: int) -> str:
+    """``0.83 ± 0.01``; the mean alone where one seed gives no interval; a dash for no value."""
+    if mean != mean:
+        return "–"
+    return f"{mean:.{decimals}f}" + (f" ± {half:.{decimals}f}" if half == half else "")

@@ -25,6 +25,10 @@ localrules:
     figure1,
     figure2,
     heldout,
+    table1,
+    table2,
+    table4,
+    table6,
 
 
 rule all:

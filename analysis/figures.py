@@ -1,6 +1,7 @@
-"""Figures 1 and 2 from records: ``python -m analysis.figures figure1 --root work/smoke``.
+"""Figures 1 and 2, and of calibration: ``python -m analysis.figures figure1 --root work/smoke``.
 
-Writes ``{root}/figures/figureN.{pdf,png,csv}``; the CSV holds every number that is drawn.
+Writes ``{root}/figures/figureN.{pdf,png,csv}``; the CSV holds every number that is drawn. Those of
+calibration draw what calibration.json holds.
 """
 
 from __future__ import annotations
@@ -12,15 +13,21 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from analysis import style
+from analysis.calibration_figures import reliability_figure, tail_figure
 from analysis.results import add_root, curve_frame, over_seeds, suite_of, teacher_frame
 from tad.command import command_line, exit_code
-from tad.config import Suite
-from tad.records import write_text
+from tad.config import ConfigError, Suite
+from tad.layout import Layout
+from tad.records import read_json, write_text
 from tad.run_id import Method
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+
+CALIBRATION_K = (1, 10)
+"""The K whose TAD students are shown beside the other methods: more would not be told apart."""
 
 
 def figure1(curves: pd.DataFrame) -> Figure:
@@ -129,15 +136,48 @@ def draw(name: str, suite: Suite, root: Path) -> None:
     write_text(root / "figures" / f"{name}.csv", text)
 
 
+def draw_calibration(pair: str, suite: Suite, root: Path) -> None:
+    """Reliability diagram and tail diagnostic of a pair's students, of the first seed.
+
+    Raises RecordError for a missing record, ConfigError for a pair that Table 4 does not have.
+    """
+    runs = [run for run in suite.runs("table4") if run.pair == pair]
+    runs = [run for run in runs if run.seed == suite.seeds[0]]
+    if not runs:
+        raise ConfigError(f"pair {pair!r} has no run of table4 at scale {suite.scale}")
+    shown = [run for run in runs if run.method.name != "tad" or run.method.k in CALIBRATION_K]
+    records = {
+        style.method_name(run.method): read_json(Layout(root).run(run) / "calibration.json")
+        for run in shown
+    }
+    looks = {style.method_name(run.method): style.method_look(run.method) for run in shown}
+    looks |= {
+        style.method_name(run.method): {"color": style.ORANGE, "marker": "D"}
+        for run in shown
+        if run.method.name == "tad" and run.method.k == 1
+    }
+    for name, make in (("reliability", reliability_figure), ("tail", tail_figure)):
+        style.save(make(records, looks=looks), root / "figures" / f"{name}_{pair}")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Command line; 0 when the figure is written, 2 for bad input."""
     parser = command_line("analysis.figures", __doc__)
-    parser.add_argument("figure", choices=["figure1", "figure2"])
+    parser.add_argument("figure", choices=["figure1", "figure2", "calibration"])
+    parser.add_argument("--pair", help="calibration: whose students")
     add_root(parser)
     options = parser.parse_args(arguments)
-    return exit_code(
-        "analysis.figures", lambda: draw(options.figure, suite_of(options), options.root)
-    )
+    if (options.figure == "calibration") != (options.pair is not None):
+        parser.error("--pair goes with calibration, and with nothing else")
+
+    def job() -> None:
+        suite = suite_of(options)
+        if options.pair:
+            draw_calibration(options.pair, suite, options.root)
+        else:
+            draw(options.figure, suite, options.root)
+
+    return exit_code("analysis.figures", job)
 
 
 if __name__ == "__main__":

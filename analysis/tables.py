@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis.fewshot_pages import TITLES, write_fewshot
 from analysis.render import Table, plus_minus
 from analysis.results import add_root, heldout_frame, over_seeds, suite_of
 from analysis.style import method_name
 from tad.command import command_line, exit_code
-from tad.config import Suite
+from tad.config import ConfigError, Suite
 from tad.run_id import Method
 
 HELDOUT = {
@@ -61,13 +62,28 @@ def write_heldout(suite: Suite, root: Path) -> None:
     rendered.write(root / "tables", "heldout", table)
 
 
+def write_table(name: str, suite: Suite, root: Path) -> None:
+    """Write one table. Raises UserError for an item this scale does not run, or a bad record."""
+    if name not in suite.select.items:
+        raise ConfigError(
+            f"{name} is not in select.items of scale {suite.scale} "
+            f"(those are: {', '.join(suite.select.items)})"
+        )
+    if name == "heldout":
+        write_heldout(suite, root)
+    else:
+        write_fewshot(suite, root, name)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Command line; 0 when the table is written, 2 for bad input."""
     parser = command_line("analysis.tables", __doc__)
-    parser.add_argument("table", choices=["heldout"])
+    parser.add_argument("table", choices=["heldout", *TITLES])
     add_root(parser)
     options = parser.parse_args(arguments)
-    return exit_code("analysis.tables", lambda: write_heldout(suite_of(options), options.root))
+    return exit_code(
+        "analysis.tables", lambda: write_table(options.table, suite_of(options), options.root)
+    )
 
 
 if __name__ == "__main__":

@@ -132,8 +132,8 @@ def _batches(data: PackedTokens, size: int, limit: int | None) -> Iterator[dict[
     yield from tqdm(DataLoader(rows, size), desc="held-out", disable=not sys.stderr.isatty())
 
 
-def measure(options: argparse.Namespace) -> None:
-    """Write the record that the command line asks for. Raises UserError."""
+def write_records(options: argparse.Namespace) -> None:
+    """Write the records that the command line asks for. Raises UserError."""
     from tad.models import load_model, load_tokenizer
 
     data = PackedTokens(options.data, "validation", options.context)
@@ -158,6 +158,11 @@ def measure(options: argparse.Namespace) -> None:
     names = {"model": options.model, "teacher": options.teacher, "data": options.data}
     fingerprint = {"data_fingerprint": data.fingerprint}
     write_json(options.out, {**names, **fingerprint, **record, **provenance()})
+    if options.calibration:
+        from eval.calibration import measure, write
+
+        metric, how = measure(options.model, data, positions=options.positions)
+        write(options.calibration, metric, {**names, **fingerprint, "split": "validation", **how})
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -170,8 +175,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--sequences", type=int, help="only the first so many (default: all)")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--out", required=True, type=Path, help="JSON file to write")
+    parser.add_argument(
+        "--calibration", type=Path, help="write what eval.calibration measures here too"
+    )
+    parser.add_argument("--positions", type=int, help="of the calibration (default: all)")
     options = parser.parse_args(arguments)
-    return exit_code("eval.heldout", lambda: measure(options))
+    return exit_code("eval.heldout", lambda: write_records(options))
 
 
 if __name__ == "__main__":

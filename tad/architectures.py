@@ -37,7 +37,7 @@ from transformers import (
 )
 
 from tad.command import UserError
-from tad.config import Family, Model, Shape
+from tad.schema import Family, Model, Shape
 
 CLASSES: dict[Family, tuple[type[PreTrainedConfig], type[PreTrainedModel]]] = {
     "qwen2": (Qwen2Config, Qwen2ForCausalLM),

@@ -12,223 +12,32 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_origin
+from typing import Annotated, Any, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError
 
 from tad.command import UserError
+from tad.layout import RECORDS
 from tad.run_id import METHODS, STAGES, Method, RunId, RunIdError
-
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
-Stage = Literal["scratch", "continued", "math", "supervised"]
-Family = Literal["qwen2", "phi", "gemma2", "phi3", "llama"]
+from tad.schema import (
+    Corpus,
+    Evaluation,
+    Item,
+    Model,
+    Pair,
+    Positive,
+    Pretraining,
+    Select,
+    Stage,
+    Strict,
+    Tokenizer,
+    Training,
+)
 
 
 class ConfigError(UserError, ValueError):
     """A wrong configuration; the message is one line with file, key, value and what is allowed."""
-
-
-class Strict(BaseModel):
-    """Unknown keys are errors, values are not coerced from strings, objects are immutable."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Shape(Strict):
-    """Sizes of a decoder; ``vocab_size`` None means the tokenizer's."""
-
-    hidden_size: Count
-    layers: Count
-    heads: Count
-    kv_heads: Count
-    head_dim: Count
-    intermediate_size: Count
-    vocab_size: Count | None = None
-    tied: bool
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.heads % self.kv_heads:
-            raise ValueError(
-                f"heads={self.heads} is no multiple of kv_heads={self.kv_heads}; "
-                "every key/value head serves the same number of query heads"
-            )
-        if self.head_dim % 2:
-            raise ValueError(f"head_dim={self.head_dim} is odd; rotary embedding needs pairs")
-        return self
-
-
-class Checkpoint(Strict):
-    """Where a model's weights come from: exactly one of the three.
-
-    ``hub`` is a model id, ``path`` a local folder in the transformers layout, ``tokens`` says that
-    the model is pre-trained here on that many tokens in all (earlier checkpoints counted in).
-    """
-
-    hub: str | None = None
-    path: str | None = None
-    tokens: Count | None = None
-
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        if sum(source is not None for source in (self.hub, self.path, self.tokens)) != 1:
-            raise ValueError("give exactly one of hub, path, tokens")
-        return self
-
-
-class Model(Strict):
-    """A teacher, or a model that a student starts from. Checkpoints are listed earliest first."""
-
-    family: Family
-    tokenizer: str
-    shape: Shape
-    checkpoints: Annotated[dict[str, Checkpoint], Field(min_length=1)]
-
-
-class Student(Strict):
-    """Either a ``shape`` (made from the teacher, Table 9) or a ``model`` and where it starts."""
-
-    shape: Shape | None = None
-    model: str | None = None
-    start: dict[Stage, str] = {}
-
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        if (self.shape is None) == (self.model is None):
-            raise ValueError("give exactly one of shape (made from the teacher) and model")
-        if (self.model is None) != (not self.start):
-            raise ValueError("start names a checkpoint of model: give both or neither")
-        return self
-
-
-class Pair(Strict):
-    """A teacher and a student, with the token budget of each stage the pair takes part in.
-
-    ``hidden_cosine`` adds the cosine loss on last hidden states (Section 3.2.2). ``gpus`` is how
-    many the pair trains on where there are GPUs (Appendix A).
-    """
-
-    teacher: str
-    student: Student
-    tokens: dict[Stage, Count]
-    hidden_cosine: bool = False
-    gpus: Count = 1
-
-
-class Loop(Strict):
-    """How a training loop runs. Sizes are in sequences of ``context`` tokens.
-
-    ``micro_batch_size`` sequences pass through the model at once (on each GPU) and are accumulated
-    to ``batch_size``. ``evaluations`` held-out points are spread evenly over training, each over
-    ``evaluation_sequences`` sequences. ``fused: false`` takes the losses from whole logit tensors,
-    slower and larger, as a check.
-    """
-
-    corpus: str
-    batch_size: Count
-    micro_batch_size: Count | None = None
-    context: Annotated[int, Field(ge=8)]
-    learning_rate: Positive
-    weight_decay: Annotated[float, Field(ge=0)]
-    schedule: Literal["constant", "cosine", "linear"] = "constant"
-    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.01
-    max_grad_norm: Positive = 1.0
-    fused: bool = True
-    evaluations: Count = 20
-    evaluation_sequences: Count = 64
-    checkpoint_every_steps: Count = 500
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.batch_size % (self.micro_batch_size or self.batch_size):
-            raise ValueError(
-                f"batch_size={self.batch_size} is no multiple of "
-                f"micro_batch_size={self.micro_batch_size}"
-            )
-        return self
-
-
-class Training(Loop):
-    """How one stage distills.
-
-    ``epochs`` replaces the pair's token budget; ``after`` names the stage whose result, by the
-    same pair, method and seed, is the start.
-    """
-
-    temperature: Positive
-    epochs: Count | None = None
-    after: Stage | None = None
-
-
-class Pretraining(Loop):
-    """How the models of a scale are pre-trained (plain next-token prediction)."""
-
-    seed: Annotated[int, Field(ge=0)] = 0
-
-
-class Corpus(Strict):
-    """Documents and how many of their tokens are used.
-
-    ``source`` is installed-docs (documentation strings of ``packages``), local (``path``: a folder
-    or glob of .jsonl, .jsonl.gz, .parquet, .txt) or hub (``id``, which may be a local folder).
-    ``validation_fraction`` of the documents, chosen by content hash, never train; budgets are in
-    tokens of the tokenizer at hand.
-    """
-
-    source: Literal["installed-docs", "local", "hub"]
-    packages: list[str] = []
-    path: str | None = None
-    id: str | None = None
-    subset: str | None = None
-    split: str = "train"
-    text_field: str = "text"
-    tokens: Count
-    validation_tokens: Count
-    validation_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.02
-    seed: Annotated[int, Field(ge=0)] = 0
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        needed = {"installed-docs": "packages", "local": "path", "hub": "id"}[self.source]
-        if not getattr(self, needed):
-            raise ValueError(f"source {self.source} needs the key {needed!r}")
-        return self
-
-
-class Tokenizer(Strict):
-    """A tokenizer, trained here (``vocab_size`` on ``corpora``) or loaded (``hub`` or ``path``)."""
-
-    vocab_size: Annotated[int, Field(ge=264)] | None = None
-    corpora: list[str] = []
-    hub: str | None = None
-    path: str | None = None
-
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        if sum(source is not None for source in (self.vocab_size, self.hub, self.path)) != 1:
-            raise ValueError("give exactly one of vocab_size, hub, path")
-        if (self.vocab_size is None) != (not self.corpora):
-            raise ValueError("vocab_size and corpora go together: what to train the tokenizer on")
-        return self
-
-
-class Item(Strict):
-    """A table or figure: the runs behind it, in the paper's row order."""
-
-    stage: Stage
-    pairs: list[str]
-    methods: list[str]
-    checkpoints: list[str] = []
-
-
-class Select(Strict):
-    """What of experiments.yaml a scale runs."""
-
-    items: list[str]
-    pairs: list[str]
-    methods: list[str]
 
 
 class Suite(Strict):
@@ -245,6 +54,7 @@ class Suite(Strict):
     pairs: dict[str, Pair]
     stages: dict[Stage, Training]
     items: dict[str, Item]
+    evaluation: Evaluation = Evaluation()
 
     def runs(self, item: str | None = None) -> list[RunId]:
         """The runs this scale trains, for one item or for all selected ones, without repeats.
@@ -276,6 +86,13 @@ class Suite(Strict):
         """The teachers of an item's selected pairs, in the item's order."""
         pairs = [self.pairs[pair] for pair in self.items[item].pairs if pair in self.select.pairs]
         return list(dict.fromkeys(pair.teacher for pair in pairs))
+
+    def checkpoints(self, item: str) -> list[tuple[str, str]]:
+        """The (model, checkpoint) rows of an item whose model starts a selected pair."""
+        pairs = [self.pairs[pair] for pair in self.items[item].pairs if pair in self.select.pairs]
+        students = {pair.student.model for pair in pairs}
+        rows = [tuple(name.split("/")) for name in self.items[item].checkpoints]
+        return [(model, point) for model, point in rows if model in students]
 
     def check_run(self, run: RunId) -> None:
         """Raise ConfigError where a run id names a pair or stage that this suite does not have."""
@@ -425,6 +242,9 @@ def _check_names(suite: Suite, path: Path) -> None:
 
 def _check_selected(suite: Suite, path: Path, known: Any) -> None:
     """The corpora, tokenizers and budgets that the selected runs need. Raises ConfigError."""
+    for name in suite.select.items:
+        if "fewshot.json" in RECORDS.get(name, ()) and suite.evaluation.fewshot is None:
+            raise ConfigError(f"{path}: evaluation.fewshot: missing, and {name} is made of it")
     stages = {suite.items[name].stage for name in suite.select.items}
     for stage in stages:
         known(f"stages.{stage}.corpus", suite.stages[stage].corpus, suite.corpora)

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tad.command import UserError
-from tad.config import Corpus
+from tad.schema import Corpus
 
 DOCUMENT_LIMIT = 1_000_000
 """Characters; a longer document is cut at line ends into documents of its own (bounds memory)."""

@@ -23,7 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from tad import corpora
-from tad.config import ConfigError, Corpus, Suite, Tokenizer, load_suite
+from tad.config import ConfigError, Suite, load_suite
 from tad.corpora import Bar, CorpusError
 from tad.layout import Layout
 from tad.packing import (
@@ -38,6 +38,7 @@ from tad.packing import (
     validation_limit,
 )
 from tad.records import write_json
+from tad.schema import Corpus, Tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

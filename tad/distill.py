@@ -18,7 +18,7 @@ from tad.command import command_line, exit_code
 from tad.config import ConfigError, load_suite
 from tad.layout import Layout
 from tad.models import choose_attention, load_model, load_tokenizer
-from tad.run_id import LOGIT_METHODS, RunId
+from tad.run_id import LOGIT_METHODS, PLAIN_METHODS, Method, RunId
 from tad.specs import RunSpec, run_spec
 from tad.students import build_student
 from tad.trainer import Objective
@@ -32,10 +32,11 @@ def distill(config: str, run: RunId, *, force: bool = False) -> None:
     Raises UserError for bad input.
     """
     suite = load_suite(config)
-    if run.method.name not in LOGIT_METHODS:
+    trained = LOGIT_METHODS + PLAIN_METHODS
+    if run.method.name not in trained:
         raise ConfigError(
             f"run {run}: method {run.method} is not trained by tad.distill (those are: "
-            f"{', '.join(LOGIT_METHODS)})"
+            f"{', '.join(trained)})"
         )
     spec, layout = run_spec(suite, run), Layout.work(suite.scale)
     tokenizer = load_tokenizer(spec.tokenizer)
@@ -47,7 +48,8 @@ def distill(config: str, run: RunId, *, force: bool = False) -> None:
         tokenizer=tokenizer,
         build=lambda: _models(spec, tokenizer),
         objective=Objective(
-            method=run.method, temperature=spec.temperature, hidden_cosine=spec.hidden_cosine
+            method=Method("clm") if run.method.name in PLAIN_METHODS else run.method,
+            temperature=spec.temperature, hidden_cosine=spec.hidden_cosine
         ),
     )
 

@@ -24,8 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tad.config import ConfigError, Family, Shape, Suite, load_suite
+from tad.config import ConfigError, Suite, load_suite
 from tad.run_id import METHODS
+from tad.schema import Family, Shape
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig

@@ -14,6 +14,17 @@ from tad.run_id import RunId
 MODEL_FILES = ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json")
 """What a folder with a model holds, besides ``manifest.json``, which is written last."""
 
+RECORDS = {
+    "table1": ("fewshot.json",),
+    "table2": ("fewshot.json",),
+    "table4": ("fewshot.json", "calibration.json"),
+    "table5": ("train.jsonl",),
+    "table6": ("fewshot.json",),
+    "figure1": ("train.jsonl",),
+    "heldout": ("heldout.json",),
+}
+"""Files of every run of an item that its table or figure reads."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -37,6 +48,10 @@ class Layout:
     def model(self, name: str, checkpoint: str) -> Path:
         """Folder of a model pre-trained at this scale."""
         return self.root / "models" / name / checkpoint
+
+    def analogues(self, corpus: str) -> Path:
+        """Folder of the few-shot analogues made from a corpus, one subfolder a task."""
+        return self.root / "analogues" / corpus
 
     def run(self, run: RunId | str) -> Path:
         """Folder of a run: the student's MODEL_FILES, ``manifest.json`` and its records."""

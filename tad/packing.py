@@ -25,8 +25,8 @@ import numpy as np
 
 from tad import records
 from tad.command import UserError
-from tad.config import Corpus
 from tad.corpora import Bar
+from tad.schema import Corpus
 
 if TYPE_CHECKING:
     import tokenizers

@@ -28,7 +28,10 @@ METHODS = (
     "sft",
 )
 LOGIT_METHODS = ("clm", "vanilla_kd", "rkl", "tad", "dkd")
-"""The methods whose loss is a function of the two models' logits; ``tad.distill`` trains these."""
+"""The methods whose loss is a function of the two models' logits."""
+
+PLAIN_METHODS = ("clm_matched",)
+"""The methods that train by plain CLM; what differs is the data, or how much of it."""
 
 _TAD = re.compile(r"tad-k(?P<k>[1-9]\d*)-b(?P<beta>\d+(?:\.\d+)?)")
 

@@ -6,9 +6,11 @@ fingerprint of a checkpoint is taken from. Light to import, because the Snakefil
 
 from __future__ import annotations
 
-from tad.config import ConfigError, Pretraining, Shape, Strict, Suite, Training
+from tad.config import ConfigError, Suite
+from tad.flops import matched_tokens
 from tad.layout import Layout
 from tad.run_id import RunId
+from tad.schema import Pretraining, Shape, Strict, Training
 
 
 class Optimisation(Strict):
@@ -91,8 +93,27 @@ def run_spec(suite: Suite, run: RunId) -> RunSpec:
         start=start,
         temperature=training.temperature,
         hidden_cosine=pair.hidden_cosine,
-        optimisation=_optimisation(training, pair.tokens[run.stage], run.seed),
+        optimisation=_optimisation(training, token_budget(suite, run), run.seed),
     )
+
+
+def token_budget(suite: Suite, run: RunId) -> int:
+    """Tokens that a run may train on: its pair's, or for ``clm_matched`` what TAD's FLOPs buy.
+
+    Raises ConfigError where that is more text than there is.
+    """
+    tokens = suite.pairs[run.pair].tokens[run.stage]
+    if run.method.name != "clm_matched":
+        return tokens
+    tokens = matched_tokens(suite, run.pair, stage=run.stage)
+    corpus = suite.stages[run.stage].corpus
+    limit = int(suite.corpora[corpus].tokens * suite.max_epochs)
+    if tokens > limit:
+        raise ConfigError(
+            f"run {run}: {tokens} tokens have the FLOPs of TAD, but max_epochs="
+            f"{suite.max_epochs:g} passes over corpora.{corpus}.tokens hold {limit}: raise either"
+        )
+    return tokens
 
 
 def pretrain_spec(suite: Suite, model: str, checkpoint: str) -> PretrainSpec:

@@ -61,7 +61,8 @@ from tad.architectures import (
     shape_of,
     sized_config,
 )
-from tad.config import ConfigError, Model, Pair, Shape, load_suite
+from tad.config import ConfigError, load_suite
+from tad.schema import Model, Pair, Shape
 
 EXPERIMENTS = Path(__file__).parents[1] / "config" / "experiments.yaml"
 

@@ -381,9 +381,9 @@ def test_measure_takes_logits_after_soft_capping(tmp_path):
 def test_command_line_measures_models_on_packed_text(tmp_path, capsys):
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from tad.config import Corpus
     from tad.data import load_encoder, train_tokenizer
     from tad.packing import pack
+    from tad.schema import Corpus
 
     texts = [f"This is text number {i}, of {i % 7} words or {i * i}." for i in range(300)]
     tokenizer = train_tokenizer(texts, 280)

@@ -444,9 +444,9 @@ def test_only_prose_is_kept():
 
 
 def test_held_out_documents_are_those_that_were_packed(tmp_path, folders):
-    from tad.config import Corpus
     from tad.data import load_encoder
     from tad.packing import pack
+    from tad.schema import Corpus
 
     encoder = load_encoder("qwen", folders / "qwen")
     texts = documents(40)

@@ -16,8 +16,8 @@ from tad.architectures import (
     rotary_dims,
     shape_of,
 )
-from tad.config import Model, Shape
 from tad.models import attention_implementation
+from tad.schema import Model, Shape
 
 EXPERIMENTS = Path(__file__).parents[2] / "config" / "experiments.yaml"
 

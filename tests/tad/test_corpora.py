@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tad import corpora
-from tad.config import Corpus
 from tad.corpora import CorpusError, clean_docstring, describe, docstrings, documents
+from tad.schema import Corpus
 
 SAMPLES = Path(__file__).parents[2].parent / "shared" / "data" / "corpora"
 TEXTS = ["First text.", "Zweiter Text, größer.", "three\nlines\n\nof text", "four\u2028not two"]

@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from tad import corpora, data, packing
-from tad.config import Corpus
 from tad.data import END_OF_TEXT, DataError, PackedTokens, load_encoder, main, train_tokenizer
 from tad.packing import TextEncoder, document_hash, read_manifest, validation_limit
+from tad.schema import Corpus
 
 from .made_up_text import ANY_TEXT, make_encoder, nonsense, read_split
 

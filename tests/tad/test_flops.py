@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tad import flops
 from tad.architectures import CLASSES, architecture_config, new_model
-from tad.config import Shape, load_suite
+from tad.config import load_suite
 from tad.flops import (
     EXECUTED,
     PAPER,
@@ -24,6 +24,7 @@ from tad.flops import (
     method_cost,
     pair_account,
 )
+from tad.schema import Shape
 
 CONTEXT, BATCH, POSITIONS = 24, 2, 128
 TINY = Shape(

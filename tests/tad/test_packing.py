@@ -20,7 +20,6 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers
 
 from tad import packing
-from tad.config import Corpus
 from tad.data import END_OF_TEXT
 from tad.packing import (
     DataError,
@@ -31,6 +30,7 @@ from tad.packing import (
     read_manifest,
     validation_limit,
 )
+from tad.schema import Corpus
 
 from .made_up_text import ANY_TEXT, make_encoder, nonsense, read_split
 

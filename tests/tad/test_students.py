@@ -20,7 +20,7 @@ from tad.architectures import (
     rotary_dims,
     shape_of,
 )
-from tad.config import Model, Pair, Shape
+from tad.schema import Model, Pair, Shape
 from tad.students import (
     StudentError,
     build_student,

@@ -11,8 +11,8 @@ from transformers import TrainingArguments
 
 from tad import divergences
 from tad.architectures import CLASSES, architecture_config, new_model
-from tad.config import Shape
 from tad.run_id import Method
+from tad.schema import Shape
 from tad.trainer import DistillationTrainer, NonFiniteLossError, Objective
 
 from .conftest import VOCABULARY

@@ -3,7 +3,7 @@
 
 rule draw_figure1:
     input:
-        run_records("figure1", "train.jsonl"),
+        item_records("figure1"),
     output:
         report(
             "{root}/figures/figure1.png",
@@ -51,7 +51,7 @@ rule draw_figure2:
 
 rule table_heldout:
     input:
-        run_records(None, "heldout.json"),
+        item_records("heldout"),
     output:
         "{root}/tables/heldout.csv",
         report(
@@ -74,27 +74,103 @@ rule table_heldout:
         " > {log} 2>&1"
 
 
+rule table_fewshot:
+    input:
+        lambda w: item_records(f"table{w.number}")(w),
+    output:
+        "{root}/tables/table{number}.csv",
+        report(
+            "{root}/tables/table{number}.html",
+            caption="../report/fewshot.rst",
+            category="Tables",
+            labels={"item": "Table {number}"},
+        ),
+        "{root}/tables/table{number}.md",
+        "{root}/tables/table{number}.tex",
+    log:
+        "{root}/logs/analysis/table{number}.log",
+    wildcard_constraints:
+        number="[1246]",
+    conda:
+        ENVIRONMENT
+    threads: 1
+    params:
+        config=CONFIG,
+    shell:
+        "python -m analysis.tables table{wildcards.number} --config {params.config}"
+        " --root {wildcards.root} > {log} 2>&1"
+
+
+rule draw_calibration:
+    input:
+        calibrated_records,
+    output:
+        report(
+            "{root}/figures/reliability_{pair}.png",
+            caption="../report/reliability.rst",
+            category="Calibration",
+            labels={"item": "Reliability, {pair}"},
+        ),
+        report(
+            "{root}/figures/tail_{pair}.png",
+            caption="../report/tail.rst",
+            category="Calibration",
+            labels={"item": "Tail, {pair}"},
+        ),
+        "{root}/figures/reliability_{pair}.pdf",
+        "{root}/figures/tail_{pair}.pdf",
+    log:
+        "{root}/logs/analysis/calibration_{pair}.log",
+    conda:
+        ENVIRONMENT
+    threads: 1
+    params:
+        config=CONFIG,
+    shell:
+        "python -m analysis.figures calibration --pair {wildcards.pair}"
+        " --config {params.config} --root {wildcards.root} > {log} 2>&1"
+
+
 rule figure1:
     input:
-        expand(rules.draw_figure1.output, root=ROOT),
+        selected("figure1", ITEMS["figure1"]),
 
 
 rule figure2:
     input:
-        expand(rules.draw_figure2.output, root=ROOT),
+        selected("figure2", ITEMS["figure2"]),
 
 
 rule heldout:
     input:
-        expand(rules.table_heldout.output, root=ROOT),
+        selected("heldout", ITEMS["heldout"]),
+
+
+rule table1:
+    input:
+        selected("table1", ITEMS["table1"]),
+
+
+rule table2:
+    input:
+        selected("table2", ITEMS["table2"]),
+
+
+rule table4:
+    input:
+        selected("table4", ITEMS["table4"]),
+
+
+rule table6:
+    input:
+        selected("table6", ITEMS["table6"]),
 
 
 rule figures:
     input:
-        rules.figure1.input,
-        rules.figure2.input,
+        items_of("figures"),
 
 
 rule tables:
     input:
-        rules.heldout.input,
+        items_of("tables"),

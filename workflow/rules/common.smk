@@ -7,7 +7,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from tad.config import ConfigError, load_suite
-from tad.layout import MODEL_FILES, Layout
+from tad.layout import MODEL_FILES, RECORDS, Layout
 from tad.run_id import RunId, RunIdError
 from tad.specs import last_checkpoint, pretrain_spec, run_spec, weights
 
@@ -38,6 +38,8 @@ wildcard_constraints:
     model="[^/]+",
     checkpoint="[^/]+",
     run=r"(scratch|continued|math|supervised)/[^/]+/[^/]+/seed\d+",
+    subject=r"runs/(scratch|continued|math|supervised)/[^/]+/[^/]+/seed\d+|models/[^/]+/[^/]+",
+    pair="[^/]+",
 
 
 def model_files(folder):
@@ -101,8 +103,127 @@ def teacher_data(wildcards):
     return str(LAYOUT.tokens(SUITE.stages["scratch"].corpus, tokenizer))
 
 
-def run_records(item, name):
-    return lambda wildcards: [f"{wildcards.root}/runs/{run}/{name}" for run in SUITE.runs(item)]
+def subject_files(wildcards):
+    """The model that a record is of: a student, or a checkpoint as it was loaded or trained."""
+    kind, _, rest = wildcards.subject.partition("/")
+    if kind == "runs":
+        return model_files(LAYOUT.run(rest))
+    return model_files(weights(SUITE, *rest.split("/")))
+
+
+def subject_model(wildcards):
+    """The same as ``eval.fewshot`` takes it."""
+    kind, _, rest = wildcards.subject.partition("/")
+    if kind == "runs":
+        return str(LAYOUT.run(rest))
+    source = SUITE.models[rest.split("/")[0]].checkpoints[rest.split("/")[1]]
+    return f"hub:{source.hub}" if source.hub else weights(SUITE, *rest.split("/"))
+
+
+def subject_gpus(wildcards):
+    kind, _, rest = wildcards.subject.partition("/")
+    return min(gpus(rest), 1) if kind == "runs" else int(SUITE.pretraining is None)
+
+
+def fewshot_settings():
+    if SUITE.evaluation.fewshot is None:
+        raise WorkflowError(f"{CONFIG}: evaluation.fewshot: missing, and a target needs it")
+    return SUITE.evaluation.fewshot
+
+
+def analogues():
+    """The folder of the analogues, for a suite that is made of them."""
+    corpus = SUITE.stages["scratch"].corpus
+    return [] if fewshot_settings().suite == "paper" else [str(LAYOUT.analogues(corpus))]
+
+
+def fewshot_options(wildcards):
+    settings = fewshot_settings()
+    options = [f"--suite {settings.suite} --batch-size {settings.batch_size}"]
+    options += [f"--analogues {folder}" for folder in analogues()]
+    for name in ("shots", "limit"):
+        if getattr(settings, name) is not None:
+            options.append(f"--{name} {getattr(settings, name)}")
+    if settings.local:
+        options.append("--local " + " ".join(f"{k}={v}" for k, v in settings.local.items()))
+    return " ".join(options)
+
+
+def analogue_tokens(wildcards):
+    """A packed form of the corpus to read held-out documents from; the same ones in each form."""
+    pairs = [SUITE.pairs[pair] for pair in SUITE.select.pairs]
+    tokenizer = SUITE.models[pairs[0].teacher].tokenizer
+    return {"data": str(LAYOUT.tokens(wildcards.corpus, tokenizer)), "tokenizer": tokenizer}
+
+
+def item_records(item):
+    """The records that a table or figure is made of, below the root of the wildcards."""
+
+    def records(wildcards):
+        root = wildcards.root
+        files = [f"{root}/runs/{run}/{name}" for run in SUITE.runs(item) for name in RECORDS[item]]
+        for model, point in SUITE.checkpoints(item):
+            files += [f"{root}/models/{model}/{point}/{name}" for name in RECORDS[item]]
+        return files
+
+    return records
+
+
+def calibrated_records(wildcards):
+    runs = [run for run in SUITE.runs("table4") if run.pair == wildcards.pair]
+    return [f"{wildcards.root}/runs/{run}/calibration.json" for run in runs]
+
+
+def selected(item, files):
+    """The files of an item. Raises WorkflowError for one that this scale does not select."""
+
+    def target(wildcards):
+        if item not in SUITE.select.items:
+            known = ", ".join(SUITE.select.items)
+            raise WorkflowError(f"{item} is not in select.items of {CONFIG} (those are: {known})")
+        return [f"{ROOT}/{name}" for name in files]
+
+    return target
+
+
+def table(name):
+    return [f"tables/{name}.{suffix}" for suffix in ("csv", "md", "html", "tex")]
+
+
+def figure(name):
+    return [f"figures/{name}.{suffix}" for suffix in ("png", "pdf", "csv")]
+
+
+# The files of every item, by the target that makes them.
+ITEMS = {
+    "figure1": figure("figure1"),
+    "figure2": figure("figure2"),
+    "heldout": table("heldout"),
+    "table1": table("table1"),
+    "table2": table("table2"),
+    "table4": [
+        *table("table4"),
+        *(
+            f"figures/{kind}_{pair}.{suffix}"
+            for kind in ("reliability", "tail")
+            for pair in SUITE.items["table4"].pairs
+            if pair in SUITE.select.pairs
+            for suffix in ("png", "pdf")
+        ),
+    ],
+    "table6": table("table6"),
+}
+
+
+def items_of(kind):
+    """The files of all selected items whose target begins with ``kind``."""
+    return [
+        f"{ROOT}/{name}"
+        for item in SUITE.select.items
+        if item in ITEMS
+        for name in ITEMS[item]
+        if name.startswith(kind)
+    ]
 
 
 def teacher_records(wildcards):

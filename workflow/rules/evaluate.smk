@@ -6,7 +6,9 @@ rule heldout_run:
         lambda w: [f"{spec_of(w.run).data}/manifest.json", *model_files(spec_of(w.run).teacher)],
         model=f"{ROOT}/runs/{{run}}/model.safetensors",
     output:
-        f"{ROOT}/runs/{{run}}/heldout.json",
+        heldout=f"{ROOT}/runs/{{run}}/heldout.json",
+        calibration=f"{ROOT}/runs/{{run}}/calibration.json",
+        sums=f"{ROOT}/runs/{{run}}/calibration.npz",
     log:
         f"{ROOT}/logs/runs/{{run}}/heldout.log",
     benchmark:
@@ -21,9 +23,15 @@ rule heldout_run:
         teacher=lambda w: spec_of(w.run).teacher,
         data=lambda w: spec_of(w.run).data,
         context=lambda w: spec_of(w.run).optimisation.context,
+        positions=(
+            f" --positions {SUITE.evaluation.calibration_positions}"
+            if SUITE.evaluation.calibration_positions
+            else ""
+        ),
     shell:
         "python -m eval.heldout --model {params.folder} --teacher {params.teacher}"
-        " --data {params.data} --context {params.context} --out {output} > {log} 2>&1"
+        " --data {params.data} --context {params.context} --out {output.heldout}"
+        " --calibration {output.calibration}{params.positions} > {log} 2>&1"
 
 
 rule heldout_teacher:
@@ -47,3 +55,48 @@ rule heldout_teacher:
     shell:
         "python -m eval.heldout --model {params.folder} --data {params.data}"
         " --context {params.context} --out {output} > {log} 2>&1"
+
+
+rule analogues:
+    input:
+        lambda w: f"{analogue_tokens(w)['data']}/manifest.json",
+    output:
+        directory(f"{ROOT}/analogues/{{corpus}}"),
+    log:
+        f"{ROOT}/logs/analogues/{{corpus}}.log",
+    conda:
+        ENVIRONMENT
+    threads: 1
+    params:
+        data=lambda w: analogue_tokens(w)["data"],
+        tokenizer=lambda w: str(LAYOUT.tokenizer(analogue_tokens(w)["tokenizer"])),
+        size=lambda w: fewshot_settings().items,
+    shell:
+        "python -m eval.analogues --data {params.data} --tokenizer {params.tokenizer}"
+        " --out {output} --items {params.size} > {log} 2>&1"
+
+
+# A suite that was interrupted keeps its finished tasks beside the outputs and goes on with the
+# rest.
+rule fewshot:
+    input:
+        subject_files,
+        lambda w: analogues(),
+    output:
+        record=f"{ROOT}/{{subject}}/fewshot.json",
+        rows=f"{ROOT}/{{subject}}/fewshot.items.jsonl.gz",
+    log:
+        f"{ROOT}/logs/{{subject}}/fewshot.log",
+    benchmark:
+        f"{ROOT}/benchmarks/{{subject}}/fewshot.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        gpu=subject_gpus,
+    params:
+        model=subject_model,
+        options=fewshot_options,
+    shell:
+        "python -m eval.fewshot --model {params.model} --out {output.record} {params.options}"
+        " > {log} 2>&1"

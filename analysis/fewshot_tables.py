@@ -1,5 +1,7 @@
 """The few-shot tables (1, 2, 4 and 6) as data frames, and paired tests of two methods.
 
+    python -m analysis.fewshot_tables A/fewshot.items.jsonl.gz B/fewshot.items.jsonl.gz
+
 Pure functions: scores in, frames and the set of bold cells out. Accuracies, averages and F-ECE are
 in percent, as the paper prints them.
 """
@@ -9,6 +11,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +21,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from tad.command import UserError
+from tad.command import UserError, command_line, exit_code
 
 TASKS = {
     "hellaswag": "HS",
@@ -317,3 +320,32 @@ def mcnemar(only_a: int, only_b: int) -> float:
 def _quantiles(values: Iterable[float], level: float) -> tuple[float, float]:
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+# --- Command line --------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Paired tests of two results, printed as a table; 0, or 2 for bad input."""
+    parser = command_line("analysis.fewshot_tables", "Paired tests of two few-shot results, A - B.")
+    parser.add_argument("items", nargs=2, metavar="ITEMS", help="fewshot.items.jsonl.gz of a model")
+    parser.add_argument("--draws", type=int, default=10_000, help="of the bootstrap over items")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+
+    def job() -> None:
+        pairs = paired_items(*map(read_items, options.items))
+        header = f"{'task':<14}{'items':>6}{'only A':>8}{'only B':>8}{'A - B':>8}"
+        print(header + f"{'95% interval':>20}{'p':>8}")
+        for test in paired_tests(pairs, draws=options.draws, seed=options.seed):
+            low, high = test.interval
+            print(
+                f"{TASKS.get(test.task, test.task):<14}{test.n:>6}{test.only_a:>8}{test.only_b:>8}"
+                f"{test.difference:>8.1f}  [{low:7.1f}, {high:7.1f}]{test.p_value:8.3f}"
+            )
+
+    return exit_code("analysis.fewshot_tables", job)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -18,6 +18,7 @@ from analysis.fewshot_tables import (
     TableError,
     beta_table,
     fewshot_table,
+    main,
     mcnemar,
     paired_items,
     paired_tests,
@@ -232,3 +233,21 @@ def test_items_are_read_back(tmp_path):
         read_items(path)
     with pytest.raises(TableError, match="no such file"):
         read_items(tmp_path / "none.gz")
+
+
+def test_two_results_are_compared_on_the_command_line(tmp_path, capsys):
+    paths = []
+    for name, right in (("a", 9), ("b", 1)):
+        rows = [
+            {"task": "piqa", "item": i, "doc_hash": str(i), "correct": int(i < right)}
+            for i in range(10)
+        ]
+        path = tmp_path / f"{name}.items.jsonl.gz"
+        path.write_bytes(gzip.compress("".join(json.dumps(r) + "\n" for r in rows).encode()))
+        paths.append(str(path))
+    assert main(paths) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split()[:5] == ["PIQA", "10", "8", "0", "80.0"]
+    assert lines[-1].startswith("Avg")
+    assert main([paths[0], str(tmp_path / "none")]) == 2
+    assert "no such file" in capsys.readouterr().err

@@ -6,7 +6,6 @@ import gzip
 import json
 import math
 import os
-import random
 import re
 import socket
 from pathlib import Path
@@ -20,28 +19,10 @@ from eval.analogue_text import content_positions, passages_of
 from eval.analogues import AnalogueError, Text, held_out_documents, make_items, write_analogues
 from eval.fewshot import FewshotError, Suite, evaluate_models, items_path, load_model, main
 from eval.fewshot_tasks import load_suite_spec, read_items
+from tests.tad.made_up_text import prose as documents
 
 REAL = Path(__file__).parents[2] / "../shared/data/fewshot"
 TASKS = [*analogues.MAKERS]
-
-
-def documents(count: int = 60, seed: int = 0) -> list[str]:
-    """Invented documents of six to nine sentences, each on words of its own."""
-    rng = random.Random(seed)
-    syllables = ["lor", "ben", "tam", "rik", "sol", "ven", "dar", "mip", "gat", "hul"]
-
-    def word(low: int, high: int) -> str:
-        return "".join(rng.choice(syllables) for _ in range(rng.randint(low, high)))
-
-    found = []
-    for _ in range(count):
-        words = [word(2, 3) for _ in range(15)]
-        sentences = [
-            " ".join(rng.choice(words) for _ in range(rng.randint(7, 12))).capitalize() + "."
-            for _ in range(rng.randint(6, 9))
-        ]
-        found.append(" ".join(sentences))
-    return found
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,25 @@ def nonsense(documents: int, seed: int = 0) -> list[str]:
     ]
 
 
+def prose(count: int = 60, seed: int = 0) -> list[str]:
+    """Invented documents of six to nine sentences, each on words of its own."""
+    rng = random.Random(seed)
+    syllables = ["lor", "ben", "tam", "rik", "sol", "ven", "dar", "mip", "gat", "hul"]
+
+    def word(low: int, high: int) -> str:
+        return "".join(rng.choice(syllables) for _ in range(rng.randint(low, high)))
+
+    found = []
+    for _ in range(count):
+        words = [word(2, 3) for _ in range(15)]
+        sentences = [
+            " ".join(rng.choice(words) for _ in range(rng.randint(7, 12))).capitalize() + "."
+            for _ in range(rng.randint(6, 9))
+        ]
+        found.append(" ".join(sentences))
+    return found
+
+
 def make_encoder(folder: Path) -> TextEncoder:
     """A tokenizer of 320 tokens, trained on nonsense and saved to ``folder``."""
     train_tokenizer(nonsense(200), 320).save_pretrained(folder)

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tad.config import ConfigError, load_suite
+from tad.flops import pair_account
 from tad.run_id import Method, RunId
 from tad.specs import pretrain_spec, run_spec
 
@@ -55,6 +56,26 @@ def test_paper_scale_has_the_papers_values():
     assert continued.optimisation.learning_rate == 3e-5
     assert continued.start.endswith("480k-1T")
     assert run_spec(suite, RunId("scratch", "phi2_1b", Method("rkl"), 0)).hidden_cosine
+
+
+def test_matched_clm_has_the_flops_of_tad():
+    suite = load_suite(CONFIG / "smoke.yaml")
+    matched = run_spec(suite, RunId("scratch", "phi2_1b", Method("clm_matched"), 0)).optimisation
+    tad = run_spec(suite, RunId("scratch", "phi2_1b", Method("tad", 10, 2.0), 0)).optimisation
+    account, context = pair_account(suite, "phi2_1b"), tad.context
+    ours = tad.tokens * account.cost("tad", context=context).total
+    theirs = matched.tokens * account.cost("clm_matched", context=context).total
+    # Whole steps, and tokens rounded down: within the FLOPs of a step or two.
+    assert abs(theirs / ours - 1) < 2 / tad.steps
+    assert matched.tokens > 1.5 * tad.tokens
+
+
+def test_matched_clm_wants_enough_text(tmp_path):
+    path = edited(tmp_path, "smoke", put("corpora", "general", "tokens", 201_000))
+    path.write_text(path.read_text().replace("62000", "150000"))
+    suite = load_suite(path)
+    with pytest.raises(ConfigError, match="tokens have the FLOPs of TAD, but max_epochs=1"):
+        run_spec(suite, RunId("scratch", "phi2_1b", Method("clm_matched"), 0))
 
 
 def test_items_cover_the_rows_of_the_papers_tables():
@@ -110,6 +131,8 @@ def put(*keys):
         (put("corpora", "general", "packages", []), "needs the key 'packages'"),
         (put("corpora", {}), "stages.scratch.corpus: 'general' is not defined"),
         (put("tokenizers", "phi", {}), "give exactly one of vocab_size, hub, path"),
+        (put("evaluation", {}), "evaluation.fewshot: missing, and table1 is made of it"),
+        (put("evaluation", {"fewshot": {"suite": "hard"}}), "evaluation.fewshot.suite: 'hard'"),
         (put("models", ["phi-2"]), "models: .*must be a mapping"),
     ],
 )

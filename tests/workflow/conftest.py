@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 import subprocess
 import sys
@@ -12,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+from tests.tad.made_up_text import prose
 
 REPOSITORY = Path(__file__).parents[2]
 SHAPE = {"layers": 2, "heads": 2, "kv_heads": 2, "intermediate_size": 64, "tied": False}
@@ -22,7 +23,7 @@ TINY = {
     "scale": "tiny",
     "seeds": [0],
     "select": {
-        "items": ["figure1", "figure2", "heldout"],
+        "items": ["figure1", "figure2", "heldout", "table2"],
         "pairs": ["qwen1.5-1.8b_0.5b"],
         "methods": ["vanilla_kd", "tad-k10-b2"],
     },
@@ -31,7 +32,7 @@ TINY = {
             "source": "local",
             "path": "corpus.jsonl",
             "tokens": 12_000,
-            "validation_tokens": 1_500,
+            "validation_tokens": 5_000,
             "validation_fraction": 0.2,
         }
     },
@@ -60,19 +61,17 @@ TINY = {
             "checkpoint_every_steps": 10,
         }
     },
+    "evaluation": {"fewshot": {"suite": "smoke", "items": 2}},
 }
 """60 steps of distillation, with a checkpoint every 10."""
 
 RUN = "scratch/qwen1.5-1.8b_0.5b/tad-k10-b2/seed0"
 
 
-def write_corpus(path: Path, documents: int = 400) -> None:
-    """Seeded nonsense sentences, all different."""
-    rng = random.Random(0)
-    words = "the a loss of model tail mass teacher student learns from every token in this"
+def write_corpus(path: Path, documents: int = 150) -> None:
+    """Invented prose, every document on words of its own."""
     with path.open("w") as file:
-        for number in range(documents):
-            text = " ".join(rng.choice(words.split()) for _ in range(30)) + f" {number}."
+        for text in prose(documents):
             file.write(json.dumps({"text": text}) + "\n")
 
 

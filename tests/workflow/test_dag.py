@@ -26,6 +26,9 @@ def test_one_command_makes_every_figure_and_table(reproduced):
     assert [row["method"] for row in rows] == ["vanilla_kd", "tad-k10-b2"]
     for row in rows:
         assert 0 < float(row["kl"]) < 10
+    for suffix in ("csv", "md", "html", "tex"):
+        assert (reproduced.work / "tables" / f"table2.{suffix}").stat().st_size > 100
+    assert "Analogue" in (reproduced.work / "tables" / "table2.md").read_text()
     points = list(csv.DictReader((reproduced.work / "figures" / "figure1.csv").open()))
     assert {int(float(point["tokens"])) for point in points} >= {0, 7_680}
 
@@ -52,6 +55,13 @@ def test_one_record_can_be_asked_for_alone(tmp_path):
     plan = project.run(project.snakemake("-n", "--", f"work/tiny/runs/{RUN}/heldout.json")).stdout
     counts = dict(line.split() for line in plan.splitlines() if len(line.split()) == 2)
     assert counts["distill"] == counts["pretrain"] == counts["heldout_run"] == "1"
+
+
+def test_a_target_that_the_scale_does_not_select_is_named(tmp_path):
+    project = make_project(tmp_path / "project")
+    done = project.run(project.snakemake("-n", "--", "table4"), ok=False)
+    assert done.returncode != 0
+    assert "table4 is not in select.items" in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(

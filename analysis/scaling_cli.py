@@ -113,7 +113,7 @@ def describe(fit: Fit) -> list[str]:
         f"{first:.3g} to {last:.3g} tokens ({np.log10(last / first):.2f} decades)",
     ]
     for name, value, (low, high), unit in rows:
-        shown = (_number(number, high - low) for number in (value, low, high))
+        shown = (number(at, high - low) for at in (value, low, high))
         lines.append("  {:<10} {:>9}  [{}, {}] {}".format(name, *shown, unit).rstrip())
     lines += [
         f"  {'B0':<10} {fit.B0:>9.4f}  nats/token above E at D0 = {fit.D0:.4g} tokens",
@@ -129,7 +129,7 @@ def _predictions(fit: Fit, targets: Sequence[float]) -> list[str]:
     head = ("tokens", "beyond", "loss", "95% interval", "E share", "remark")
     lines = ["{:>10} {:>8} {:>9}  {:<20} {:>8}  {}".format(*head)]
     for row in extrapolate(fit, targets).itertuples():
-        loss, low, high = (_number(v, row.high - row.low) for v in (row.loss, row.low, row.high))
+        loss, low, high = (number(v, row.high - row.low) for v in (row.loss, row.low, row.high))
         lines.append(
             f"{row.tokens:>10.3g} {f'x{row.factor:.3g}':>8} {loss:>9}  {f'[{low}, {high}]':<20} "
             f"{row.E_share:>8.1%}  {row.remark}".rstrip()
@@ -164,7 +164,7 @@ def _chinchilla(table: pd.DataFrame, options: argparse.Namespace) -> str:
     return "\n".join(lines)
 
 
-def _number(value: float, width: float) -> str:
-    """With as many decimals as give two digits of the interval's width; at most 5."""
+def number(value: float, width: float) -> str:
+    """``value`` with as many decimals as give two digits of an interval's width; at most 5."""
     decimals = 1 - int(np.floor(np.log10(width))) if width > 0 else 5
     return f"{value:.{min(max(decimals, 0), 5)}f}"

@@ -46,15 +46,15 @@ def extrapolation(
     figure, axes = plt.subplots(len(heights), 1, figsize=size, sharex=True, height_ratios=heights)
     last = max(fit.tokens.max() for fit in fits.values())
     for name, fit in fits.items():
-        _draw_curve(axes[0], name, fit, last * max(factors))
+        draw_curve(axes[0], name, fit, last * max(factors))
         _draw_residuals(axes[1], name, fit)
     axes[0].set_ylabel(f"{loss_name} (nats/token)")
     axes[0].legend(loc="upper right", frameon=True, framealpha=1, edgecolor="none")
     axes[1].axhline(0, color=style.BLACK, lw=0.6)
     axes[1].set_ylabel("off the\ncurve (%)")
     if baseline is not None:
-        _draw_differences(axes[2], fits, baseline, last * max(factors))
-    _mark_factors(axes, last, factors)
+        draw_differences(axes[2], fits, baseline, last * max(factors))
+    mark_factors(axes, last, factors)
     axes[-1].set_xscale("log")
     axes[-1].set_xlabel("training tokens")
     figure.align_ylabels(axes)
@@ -68,7 +68,8 @@ def _grid(fit: Fit, end: float) -> np.ndarray:
     return np.concatenate([inside, np.geomspace(last, end, 60)[1:]])
 
 
-def _draw_curve(axis: Axes, name: str, fit: Fit, end: float) -> None:
+def draw_curve(axis: Axes, name: str, fit: Fit, end: float) -> None:
+    """Points of a method and its fitted curve with its 95% band, dashed up to ``end`` tokens."""
     method = Method.parse(name)
     look = style.method_look(method)
     at = _grid(fit, end)
@@ -95,7 +96,8 @@ def _draw_residuals(axis: Axes, name: str, fit: Fit) -> None:
     )  # fmt: skip
 
 
-def _draw_differences(axis: Axes, fits: Mapping[str, Fit], baseline: str, end: float) -> None:
+def draw_differences(axis: Axes, fits: Mapping[str, Fit], baseline: str, end: float) -> None:
+    """Loss of each other method minus the baseline's, with its paired 95% band."""
     for name, fit in fits.items():
         if name == baseline:
             continue
@@ -111,7 +113,7 @@ def _draw_differences(axis: Axes, fits: Mapping[str, Fit], baseline: str, end: f
     axis.set_ylabel(f"minus\n{style.method_name(Method.parse(baseline))}")
 
 
-def _mark_factors(axes: Sequence[Axes], last: float, factors: Sequence[float]) -> None:
+def mark_factors(axes: Sequence[Axes], last: float, factors: Sequence[float]) -> None:
     """Lines at the last point and at each factor beyond it, named above the first panel."""
     for factor in (1, *factors):
         for axis in axes:
@@ -149,7 +151,7 @@ def dropped_points(tables: Mapping[str, pd.DataFrame], target: float) -> Figure:
     axes[0].set_yticks(range(len(variants)), variants)
     axes[0].invert_yaxis()
     axes[0].set_xlabel("exponent β")
-    axes[1].set_xlabel(f"loss at {_short(target)} tokens (nats/token)")
+    axes[1].set_xlabel(f"loss at {short(target)} tokens (nats/token)")
     if len(tables) > 1:
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     for axis in axes:
@@ -157,7 +159,7 @@ def dropped_points(tables: Mapping[str, pd.DataFrame], target: float) -> Figure:
     return figure
 
 
-def _short(tokens: float) -> str:
+def short(tokens: float) -> str:
     """2e9 as 2B."""
     for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         if tokens >= size:

@@ -43,7 +43,7 @@ def heldout_table(frame: pd.DataFrame) -> pd.DataFrame:
 
 def write_heldout(suite: Suite, root: Path) -> None:
     """Write the held-out table of a root. Raises RecordError for a missing record."""
-    frame = heldout_frame(root, suite.runs())
+    frame = heldout_frame(root, suite.runs("heldout"))
     table = heldout_table(frame)
     header = ["Stage", "Pair", "Method", "Seeds", *HELDOUT.values()]
     rows = [

@@ -67,8 +67,8 @@ def test_intervals_over_seeds_are_t_intervals():
 
 
 def test_the_heldout_table_has_the_records_numbers(root):
-    table = heldout_table(heldout_frame(root, SUITE.runs()))
-    assert len(table) == len(SUITE.runs())
+    table = heldout_table(heldout_frame(root, SUITE.runs("heldout")))
+    assert len(table) == len(SUITE.runs("heldout"))
     row = table.iloc[0]
     path = root / "runs" / row["stage"] / row["pair"] / row["method"] / "seed0" / "heldout.json"
     assert row["kl"] == json.loads(path.read_text())["metrics"]["kl"]["mean"]
@@ -123,9 +123,9 @@ def test_a_run_without_held_out_points_is_named(root):
 def test_tables_are_written_in_three_forms(root):
     write_heldout(SUITE, root)
     text = (root / "tables" / "heldout.md").read_text()
-    assert text.count("\n| scratch |") == len(SUITE.runs())
+    assert text.count("\n| scratch |") == len(SUITE.runs("heldout"))
     assert "<table>" in (root / "tables" / "heldout.html").read_text()
-    assert len(pd.read_csv(root / "tables" / "heldout.csv")) == len(SUITE.runs())
+    assert len(pd.read_csv(root / "tables" / "heldout.csv")) == len(SUITE.runs("heldout"))
 
 
 def test_cells_are_escaped():

@@ -27,7 +27,7 @@ def probabilities(model, ids, temperature=1.0):
 @pytest.mark.parametrize("temperature", [1.0, 0.6, 1.5])
 def test_pairs_of_tokens_have_the_frequencies_of_the_model(tiny_llama, temperature):
     """Chi-square of 6000 continuations by two tokens against their exact 36 probabilities."""
-    model = sharpen(tiny_llama(1, vocabulary=6).eval())
+    model = tiny_llama(1, vocabulary=6).eval()
     prompt, count = torch.tensor([[3, 1]]), 6000
     found = continuations(
         model, prompt.expand(count, -1), draw(count, 2), temperature=temperature
@@ -36,12 +36,18 @@ def test_pairs_of_tokens_have_the_frequencies_of_the_model(tiny_llama, temperatu
     second = probabilities(
         model, torch.cat([prompt.expand(6, -1), torch.arange(6)[:, None]], 1), temperature
     )
-    expected = (first[:, None] * second).flatten().numpy()
-    assert 0.1 < expected.max() < 0.9 and (count * expected).min() > 1  # a test with power
+    expected = count * (first[:, None] * second).flatten().numpy()
     observed = np.bincount((6 * found[:, 0] + found[:, 1]).numpy(), minlength=36)
-    assert chisquare(observed, count * expected / expected.sum()).pvalue > 0.01
-    other = np.roll(expected, 1)
-    assert chisquare(observed, count * other / other.sum()).pvalue < 1e-6
+    cells = np.where(expected >= 5, np.arange(36), 36)  # the others are one cell together
+    assert len(set(cells)) >= 15
+
+    def pvalue(expected):
+        pooled = [np.bincount(cells, values) for values in (observed, expected)]
+        found, wanted = (values[pooled[1] > 0] for values in pooled)
+        return chisquare(found, wanted * found.sum() / wanted.sum()).pvalue
+
+    assert pvalue(expected) > 0.01
+    assert pvalue(0.9 * expected + 0.1 * expected.mean()) < 1e-6  # it would tell a small error
 
 
 @pytest.mark.parametrize("family", CLASSES)

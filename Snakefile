@@ -28,6 +28,7 @@ localrules:
     table1,
     table2,
     table4,
+    calibration,
     table6,
 
 

@@ -25,9 +25,8 @@ def reliability_figure(
 ) -> Figure:
     """How often entries of probability p are the next token, against p; mass by bin underneath.
 
-    Log axes, since nearly all of the N x V entries lie in the lowest bin; a bin without a label
-    has no place on them. Bars are 95% bootstrap
-    intervals over sequences. ``looks`` gives a label's colour and marker (``style.method_look``).
+    Bars are 95% bootstrap intervals over sequences. ``looks`` gives a label's colour and marker
+    (``style.method_look``).
     Raises ValueError for a record without ``n_bins`` bins.
     """
     with paper_style():
@@ -35,23 +34,19 @@ def reliability_figure(
         for index, (label, record) in enumerate(records.items()):
             table = _table(record, n_bins, label)
             look = _look(index, label, looks)
-            bins = [b for b in table["bins"] if b["entries"] and b["labels"]]
+            bins = [b for b in table["bins"] if b["entries"]]
             p = [b["mass"] / b["entries"] for b in bins]
             share = [b["labels"] / b["entries"] for b in bins]
             bounds = [_scaled(b["labels_interval"], b["entries"]) for b in bins]
-            text = (
-                f"{label}: Full-ECE {100 * table['full_ece']:.2f}%"
-                f" (floor {100 * (table['noise_floor'] or 0):.2f}%)"
-            )
+            text = f"{label}: {100 * table['full_ece']:.2f}%"
             _points(above, p, share, bounds, label=text, **look)
             _steps(below, table, record["positions"], look)
-        above.plot([1e-9, 1], [1e-9, 1], color=BLACK, linewidth=0.8, zorder=0)
-        limits = [value for line in above.lines[:-1] for value in line.get_xdata()]
-        low = min(limits, default=0.1) / 3
-        above.set(xscale="log", yscale="log", xlim=(low, 1.3), ylim=(low, 1.6))
+        above.plot([0, 1], [0, 1], color=BLACK, linewidth=0.8, zorder=0)
+        above.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.05))
         positions = sorted({record["positions"] for record in records.values()})
         counted = " / ".join(f"{n:,}" for n in positions)
-        above.legend(title=f"M = {n_bins}, N = {counted}", loc="upper left", title_fontsize=7)
+        above.set_title(f"Full-ECE, {n_bins} bins, {counted} positions", fontsize=8)
+        figure.legend(loc="outside lower center", ncols=3, fontsize=7)
         above.set_ylabel("share that is the next token")
         below.set(ylabel="mass", ylim=(0, 1), xlabel="probability p")
     return figure
@@ -80,7 +75,7 @@ def tail_figure(records: Mapping[str, Record], *, looks: Looks | None = None) ->
             _steps(below, tail, record["positions"], look)
         above.axhline(1, color=BLACK, linewidth=0.8, zorder=0)
         above.set(xscale="log", yscale="log", ylabel="labels found / expected")
-        above.legend()
+        figure.legend(loc="outside lower center", ncols=3, fontsize=7)
         below.set(ylabel="mass", ylim=(0, None), xlabel="probability p (log-spaced bins, ours)")
     return figure
 
@@ -89,7 +84,7 @@ def _two_panels() -> tuple[Figure, Axes, Axes]:
     """A tall and a low panel over one x axis. No pyplot: figures are not kept anywhere."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(0.75 * TEXT_WIDTH, 0.7 * TEXT_WIDTH), layout="constrained")
+    figure = Figure(figsize=(0.8 * TEXT_WIDTH, 0.75 * TEXT_WIDTH), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     return figure, above, below
 

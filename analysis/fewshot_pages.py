@@ -224,8 +224,9 @@ def _notes(suite: Suite, name: str, records: Sequence[dict[str, Any]]) -> list[s
         )
     if name == "table4":
         notes.append(
-            "F-ECE: Full-ECE in percent over all held-out positions, 10 bins; lower is better. "
-            "CLM (Mat.) trains on as many tokens as have the FLOPs of TAD."
+            "F-ECE: Full-ECE in percent, 10 bins, lower is better; its intervals and noise floor "
+            "are in the table of calibration. CLM (Mat.) trains on as many tokens as have the "
+            "FLOPs of TAD."
         )
     if name != "table2":
         notes.append("Bold: the best of a pair and column, and what is within 0.4 of it.")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis.calibration_pages import write_calibration
 from analysis.fewshot_pages import TITLES, write_fewshot
 from analysis.render import Table, plus_minus
 from analysis.results import add_root, heldout_frame, over_seeds, suite_of
@@ -64,13 +65,16 @@ def write_heldout(suite: Suite, root: Path) -> None:
 
 def write_table(name: str, suite: Suite, root: Path) -> None:
     """Write one table. Raises UserError for an item this scale does not run, or a bad record."""
-    if name not in suite.select.items:
+    item = {"calibration": "table4"}.get(name, name)
+    if item not in suite.select.items:
         raise ConfigError(
-            f"{name} is not in select.items of scale {suite.scale} "
+            f"{item} is not in select.items of scale {suite.scale} "
             f"(those are: {', '.join(suite.select.items)})"
         )
     if name == "heldout":
         write_heldout(suite, root)
+    elif name == "calibration":
+        write_calibration(suite, root)
     else:
         write_fewshot(suite, root, name)
 
@@ -78,7 +82,7 @@ def write_table(name: str, suite: Suite, root: Path) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Command line; 0 when the table is written, 2 for bad input."""
     parser = command_line("analysis.tables", __doc__)
-    parser.add_argument("table", choices=["heldout", *TITLES])
+    parser.add_argument("table", choices=["heldout", "calibration", *TITLES])
     add_root(parser)
     options = parser.parse_args(arguments)
     return exit_code(

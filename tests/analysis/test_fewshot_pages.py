@@ -113,3 +113,33 @@ def test_a_missing_record_and_an_unselected_table_are_named(tmp_path, capsys):
     config = CONFIG / "smoke.yaml"
     assert main(["table1", "--root", str(tmp_path), "--config", str(config)]) == 2
     assert str(lost) in capsys.readouterr().err
+
+
+def test_calibration_is_compared_with_vanilla_kd_on_the_same_positions(tmp_path):
+    import torch
+
+    from eval.calibration import FullECE
+    from eval.calibration import write as write_record
+
+    suite = load_suite(CONFIG / "smoke.yaml")
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(6, 20, 11, generator=generator)
+    labels = torch.randint(11, (6, 20), generator=generator)
+    for run in suite.runs("table4"):
+        metric = FullECE()
+        sharpness = 3.0 if run.method.name == "rkl" else 1.0
+        metric.update(sharpness * logits, labels)
+        folder = tmp_path / "runs" / str(run)
+        folder.mkdir(parents=True)
+        write_record(folder / "calibration.json", metric, {})
+    frame = write(tmp_path, "smoke", "calibration").set_index("method")
+    assert pd.isna(frame.loc["vanilla_kd", "difference"])
+    assert frame.loc["tad-k10-b2", "difference"] == 0
+    rkl = frame.loc["rkl"]
+    assert rkl["difference"] == pytest.approx(
+        rkl["full_ece"] - frame.loc["vanilla_kd", "full_ece"], abs=1e-4
+    )
+    assert rkl["difference_low"] > 0 and rkl["p_value"] < 0.05
+    assert set(frame["positions"]) == {120}
+    text = (tmp_path / "tables" / "calibration.md").read_text()
+    assert "on 120 held-out positions" in text

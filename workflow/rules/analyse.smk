@@ -101,6 +101,31 @@ rule table_fewshot:
         " --root {wildcards.root} > {log} 2>&1"
 
 
+rule table_calibration:
+    input:
+        calibrated_sums,
+    output:
+        "{root}/tables/calibration.csv",
+        report(
+            "{root}/tables/calibration.html",
+            caption="../report/calibration.rst",
+            category="Calibration",
+            labels={"item": "Full-ECE of every student"},
+        ),
+        "{root}/tables/calibration.md",
+        "{root}/tables/calibration.tex",
+    log:
+        "{root}/logs/analysis/calibration.log",
+    conda:
+        ENVIRONMENT
+    threads: 1
+    params:
+        config=CONFIG,
+    shell:
+        "python -m analysis.tables calibration --config {params.config} --root {wildcards.root}"
+        " > {log} 2>&1"
+
+
 rule draw_calibration:
     input:
         calibrated_records,
@@ -159,6 +184,11 @@ rule table2:
 rule table4:
     input:
         selected("table4", ITEMS["table4"]),
+
+
+rule calibration:
+    input:
+        selected("table4", ITEMS["calibration"]),
 
 
 rule table6:

@@ -174,6 +174,12 @@ def calibrated_records(wildcards):
     return [f"{wildcards.root}/runs/{run}/calibration.json" for run in runs]
 
 
+def calibrated_sums(wildcards):
+    root = wildcards.root
+    names = ("calibration.json", "calibration.npz")
+    return [f"{root}/runs/{run}/{name}" for run in SUITE.runs("table4") for name in names]
+
+
 def selected(item, files):
     """The files of an item. Raises WorkflowError for one that this scale does not select."""
 
@@ -201,8 +207,9 @@ ITEMS = {
     "heldout": table("heldout"),
     "table1": table("table1"),
     "table2": table("table2"),
-    "table4": [
-        *table("table4"),
+    "table4": table("table4"),
+    "calibration": [
+        *table("calibration"),
         *(
             f"figures/{kind}_{pair}.{suffix}"
             for kind in ("reliability", "tail")
@@ -217,13 +224,10 @@ ITEMS = {
 
 def items_of(kind):
     """The files of all selected items whose target begins with ``kind``."""
-    return [
-        f"{ROOT}/{name}"
-        for item in SUITE.select.items
-        if item in ITEMS
-        for name in ITEMS[item]
-        if name.startswith(kind)
-    ]
+    items = [item for item in SUITE.select.items if item in ITEMS]
+    if "table4" in items:
+        items.append("calibration")
+    return [f"{ROOT}/{f}" for item in items for f in ITEMS[item] if f.startswith(kind)]
 
 
 def teacher_records(wildcards):

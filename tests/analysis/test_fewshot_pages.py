@@ -137,7 +137,7 @@ def test_calibration_is_compared_with_vanilla_kd_on_the_same_positions(tmp_path)
     assert frame.loc["tad-k10-b2", "difference"] == 0
     rkl = frame.loc["rkl"]
     assert rkl["difference"] == pytest.approx(
-        rkl["full_ece"] - frame.loc["vanilla_kd", "full_ece"], abs=1e-4
+        rkl["full_ece"] - frame.loc["vanilla_kd", "full_ece"], abs=1e-3
     )
     assert rkl["difference_low"] > 0 and rkl["p_value"] < 0.05
     assert set(frame["positions"]) == {120}

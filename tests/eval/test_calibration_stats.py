@@ -125,7 +125,7 @@ def test_command_line_writes_compares_and_reports_errors_in_one_line(tmp_path, c
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_figures_draw_every_bin_that_has_labels():
+def test_figures_draw_every_bin_that_has_entries():
     from analysis.calibration_figures import reliability_figure, tail_figure
 
     record = json.loads(json.dumps(asdict(packed(1.2).compute())))
@@ -133,8 +133,8 @@ def test_figures_draw_every_bin_that_has_labels():
         figure = reliability_figure({"TAD": record}, n_bins=n_bins)
         table = record if n_bins == 10 else record["others"]["15"]
         points = figure.axes[0].lines[0].get_xdata()
-        assert len(points) == sum(b["labels"] > 0 for b in table["bins"])
-        legend = figure.axes[0].get_legend().get_texts()[0].get_text()
+        assert len(points) == sum(b["entries"] > 0 for b in table["bins"])
+        legend = figure.legends[0].get_texts()[0].get_text()
         assert f"{100 * table['full_ece']:.2f}%" in legend
     figure = tail_figure({"TAD": record, "KL": record})
     assert len(figure.axes[0].lines[0].get_xdata()) == sum(b["labels"] > 0 for b in record["tail"])

@@ -105,24 +105,25 @@ def teacher_data(wildcards):
 
 def subject_files(wildcards):
     """The model that a record is of: a student, or a checkpoint as it was loaded or trained."""
-    kind, _, rest = wildcards.subject.partition("/")
-    if kind == "runs":
-        return model_files(LAYOUT.run(rest))
-    return model_files(weights(SUITE, *rest.split("/")))
+    kind, name = Path(wildcards.subject).parts[0], Path(wildcards.subject).parts[1:]
+    return model_files(LAYOUT.run("/".join(name)) if kind == "runs" else weights(SUITE, *name))
 
 
 def subject_model(wildcards):
-    """The same as ``eval.fewshot`` takes it."""
-    kind, _, rest = wildcards.subject.partition("/")
-    if kind == "runs":
-        return str(LAYOUT.run(rest))
-    source = SUITE.models[rest.split("/")[0]].checkpoints[rest.split("/")[1]]
-    return f"hub:{source.hub}" if source.hub else weights(SUITE, *rest.split("/"))
+    """The same as the evaluations take it: a folder, or a hub id."""
+    kind, name = Path(wildcards.subject).parts[0], Path(wildcards.subject).parts[1:]
+    return str(LAYOUT.run("/".join(name))) if kind == "runs" else weights(SUITE, *name)
+
+
+def fewshot_model(wildcards):
+    """``eval.fewshot`` wants hub ids marked, so that a mistyped folder is never looked up there."""
+    kind, name = Path(wildcards.subject).parts[0], Path(wildcards.subject).parts[1:]
+    hub = kind == "models" and SUITE.models[name[0]].checkpoints[name[1]].hub
+    return f"hub:{hub}" if hub else subject_model(wildcards)
 
 
 def subject_gpus(wildcards):
-    kind, _, rest = wildcards.subject.partition("/")
-    return min(gpus(rest), 1) if kind == "runs" else int(SUITE.pretraining is None)
+    return int(SUITE.pretraining is None)
 
 
 def fewshot_settings():

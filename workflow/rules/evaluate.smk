@@ -95,7 +95,7 @@ rule fewshot:
     resources:
         gpu=subject_gpus,
     params:
-        model=subject_model,
+        model=fewshot_model,
         options=fewshot_options,
     shell:
         "python -m eval.fewshot --model {params.model} --out {output.record} {params.options}"

@@ -47,7 +47,7 @@ def test_pairs_of_tokens_have_the_frequencies_of_the_model(tiny_llama, temperatu
         return chisquare(found, wanted * found.sum() / wanted.sum()).pvalue
 
     assert pvalue(expected) > 0.01
-    assert pvalue(0.9 * expected + 0.1 * expected.mean()) < 1e-6  # it would tell a small error
+    assert pvalue(0.9 * expected + 0.1 * expected.mean()) < 1e-4  # it would tell a small error
 
 
 @pytest.mark.parametrize("family", CLASSES)

@@ -103,21 +103,19 @@ def teacher_data(wildcards):
     return str(LAYOUT.tokens(SUITE.stages["scratch"].corpus, tokenizer))
 
 
-def subject_files(wildcards):
-    """The model that a record is of: a student, or a checkpoint as it was loaded or trained."""
-    kind, name = Path(wildcards.subject).parts[0], Path(wildcards.subject).parts[1:]
-    return model_files(LAYOUT.run("/".join(name)) if kind == "runs" else weights(SUITE, *name))
-
-
 def subject_model(wildcards):
-    """The same as the evaluations take it: a folder, or a hub id."""
-    kind, name = Path(wildcards.subject).parts[0], Path(wildcards.subject).parts[1:]
-    return str(LAYOUT.run("/".join(name))) if kind == "runs" else weights(SUITE, *name)
+    """The model that a record is of: a student's folder, or a checkpoint's folder or hub id."""
+    kind, *name = Path(wildcards.subject).parts
+    return f"{ROOT}/{wildcards.subject}" if kind == "runs" else weights(SUITE, *name)
+
+
+def subject_files(wildcards):
+    return model_files(subject_model(wildcards))
 
 
 def fewshot_model(wildcards):
     """``eval.fewshot`` wants hub ids marked, so that a mistyped folder is never looked up there."""
-    kind, name = Path(wildcards.subject).parts[0], Path(wildcards.subject).parts[1:]
+    kind, *name = Path(wildcards.subject).parts
     hub = kind == "models" and SUITE.models[name[0]].checkpoints[name[1]].hub
     return f"hub:{hub}" if hub else subject_model(wildcards)
 

@@ -30,6 +30,8 @@ localrules:
     table4,
     calibration,
     table6,
+    table7,
+    table8,
 
 
 rule all:

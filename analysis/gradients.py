@@ -9,8 +9,8 @@ their top K have in all, and how they share the rest out. Both gradients come fr
 - For one tail token, TAD adds (beta(X) - 1) (r - 1) to the gradient in units of the teacher's
   probability, where r is the student's share of the tail over the teacher's: a token that has too
   small a share is pushed up, one with too large a share down, however much mass the tail has.
-- Summed over the tail, the second term of Equation 6 is zero: KL and TAD move mass between top K
-  and tail alike. The gradient vanishes, for both, where the student equals the teacher.
+- Summed over the tail, the second term of Equation 6 is zero: KL and TAD push the tail as a whole
+  alike. The gradient vanishes, for both, where the student equals the teacher.
 """
 
 from __future__ import annotations

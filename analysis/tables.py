@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis import math_pages
 from analysis.calibration_pages import write_calibration
 from analysis.fewshot_pages import TITLES, write_fewshot
 from analysis.render import Table, plus_minus
@@ -75,6 +76,8 @@ def write_table(name: str, suite: Suite, root: Path) -> None:
         write_heldout(suite, root)
     elif name == "calibration":
         write_calibration(suite, root)
+    elif name in math_pages.TITLES:
+        math_pages.write_math(suite, root, name)
     else:
         write_fewshot(suite, root, name)
 
@@ -82,7 +85,7 @@ def write_table(name: str, suite: Suite, root: Path) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Command line; 0 when the table is written, 2 for bad input."""
     parser = command_line("analysis.tables", __doc__)
-    parser.add_argument("table", choices=["heldout", "calibration", *TITLES])
+    parser.add_argument("table", choices=["heldout", "calibration", *TITLES, *math_pages.TITLES])
     add_root(parser)
     options = parser.parse_args(arguments)
     return exit_code(

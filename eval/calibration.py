@@ -275,7 +275,8 @@ def measure(
 ) -> tuple[FullECE, dict[str, Any]]:
     """Run a model over packed sequences; returns the accumulator and how it was measured.
 
-    ``data`` maps 0..len-1 to {"input_ids", "labels"} (N,) tensors, labels already shifted. The
+    ``data`` has a ``context`` and maps 0..len-1 to {"input_ids", "labels"} (N,) tensors, N at most
+    that, labels already shifted. The
     first sequences that reach ``positions`` are used, all by default. Raises CalibrationError when
     there are fewer.
     """
@@ -283,12 +284,13 @@ def measure(
     from tqdm import tqdm
     from transformers import AutoModelForCausalLM
 
+    from tad.instruct import collate
     from tad.models import choose_attention
 
     folder = Path(model_folder)
     if not (folder / "config.json").is_file():
         raise CalibrationError(f"{folder}: no model here (config.json is missing)")
-    context = len(data[0]["input_ids"])
+    context = data.context
     wanted = len(data) if positions is None else -(-positions // context)
     if wanted > len(data):
         raise CalibrationError(
@@ -309,11 +311,8 @@ def measure(
     ):
         for start in range(0, wanted, batch):
             names = range(start, min(start + batch, wanted))
-            items = [data[index] for index in names]
-            ids, labels = (
-                torch.stack([item[key] for item in items]).to(device)
-                for key in ("input_ids", "labels")
-            )
+            batch_rows = collate([data[index] for index in names])
+            ids, labels = (batch_rows[key].to(device) for key in ("input_ids", "labels"))
             metric.update(model(input_ids=ids).logits, labels, sequences=names)
             bar.update(len(names))
     return metric, {"context": context, "logits_dtype": dtype, "device": device, "seed": seed}
@@ -361,9 +360,9 @@ def _measure_parser() -> argparse.ArgumentParser:
 
 
 def _measure(options: argparse.Namespace) -> None:
-    from tad.data import PackedTokens
+    from tad.instruct import open_rows
 
-    data = PackedTokens(options.data, options.split, options.context)
+    data = open_rows(options.data, options.split, options.context)
     for model, out in zip(options.model, options.out, strict=True):
         metric, how = measure(
             model,

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from tad import divergences
 from tad.command import command_line, exit_code
 from tad.divergences import IGNORE
+from tad.instruct import InstructionRows, collate, open_rows
 from tad.packing import DataError, PackedTokens
 from tad.records import provenance, write_json
 from tad.vocabulary import shared_vocabulary
@@ -100,7 +101,7 @@ class SequenceMeans:
 @torch.no_grad()
 def held_out(
     model: nn.Module,
-    data: PackedTokens,
+    data: PackedTokens | InstructionRows,
     *,
     teacher: nn.Module | None = None,
     shared: int | None = None,
@@ -125,18 +126,21 @@ def held_out(
     return {"tokens": tokens, "context": data.context, "metrics": means.compute()}
 
 
-def _batches(data: PackedTokens, size: int, limit: int | None) -> Iterator[dict[str, Tensor]]:
+def _batches(
+    data: PackedTokens | InstructionRows, size: int, limit: int | None
+) -> Iterator[dict[str, Tensor]]:
     if limit is not None and limit > len(data):
         raise DataError(f"{limit} sequences asked for, the validation split has {len(data)}")
     rows = torch.utils.data.Subset(data, range(limit or len(data)))
-    yield from tqdm(DataLoader(rows, size), desc="held-out", disable=not sys.stderr.isatty())
+    batches = DataLoader(rows, size, collate_fn=collate)
+    yield from tqdm(batches, desc="held-out", disable=not sys.stderr.isatty())
 
 
 def write_records(options: argparse.Namespace) -> None:
     """Write the records that the command line asks for. Raises UserError."""
     from tad.models import load_model, load_tokenizer
 
-    data = PackedTokens(options.data, "validation", options.context)
+    data = open_rows(options.data, "validation", options.context)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model, teacher, shared = load_model(options.model, training=False).eval().to(device), None, None
     if options.teacher:

@@ -23,6 +23,7 @@ from tad.run_id import METHODS, STAGES, Method, RunId, RunIdError
 from tad.schema import (
     Corpus,
     Evaluation,
+    Instructions,
     Item,
     Model,
     Pair,
@@ -48,6 +49,7 @@ class Suite(Strict):
     max_epochs: Positive = 1.0
     select: Select
     corpora: dict[str, Corpus]
+    instructions: dict[str, Instructions] = {}
     tokenizers: dict[str, Tokenizer]
     pretraining: Pretraining | None = None
     models: dict[str, Model]
@@ -243,11 +245,17 @@ def _check_names(suite: Suite, path: Path) -> None:
 def _check_selected(suite: Suite, path: Path, known: Any) -> None:
     """The corpora, tokenizers and budgets that the selected runs need. Raises ConfigError."""
     for name in suite.select.items:
-        if "fewshot.json" in RECORDS.get(name, ()) and suite.evaluation.fewshot is None:
-            raise ConfigError(f"{path}: evaluation.fewshot: missing, and {name} is made of it")
+        for kind in ("fewshot", "math"):
+            if f"{kind}.json" in RECORDS.get(name, ()) and not getattr(suite.evaluation, kind):
+                raise ConfigError(f"{path}: evaluation.{kind}: missing, and {name} is made of it")
     stages = {suite.items[name].stage for name in suite.select.items}
     for stage in stages:
-        known(f"stages.{stage}.corpus", suite.stages[stage].corpus, suite.corpora)
+        supervised = suite.stages[stage].epochs is not None
+        data = suite.instructions if supervised else suite.corpora
+        known(f"stages.{stage}.corpus", suite.stages[stage].corpus, data)
+    for name, corpus in suite.corpora.items():
+        for other in corpus.also:
+            known(f"corpora.{name}.also", other, suite.corpora)
     for name, tokenizer in suite.tokenizers.items():
         for corpus in tokenizer.corpora:
             known(f"tokenizers.{name}.corpora", corpus, suite.corpora)
@@ -279,7 +287,10 @@ def _check_budgets(suite: Suite, path: Path, model: str) -> None:
             "to the next (they count from the start of pre-training)"
         )
     for name, tokens in points.items():
-        corpus = suite.pretraining.corpus
+        corpus = suite.models[model].corpus or suite.pretraining.corpus
+        known = f"models.{model}.corpus: {corpus!r} is not defined"
+        if corpus not in suite.corpora:
+            raise ConfigError(f"{path}: {known} {_allowed(corpus, suite.corpora)}")
         _check_budget(suite, path, f"models.{model}.checkpoints.{name}.tokens", tokens, corpus)
 
 

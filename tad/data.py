@@ -226,15 +226,21 @@ def make_corpus(
     _entry(suite.tokenizers, "tokenizer", tokenizer)
     encoder = load_encoder(tokenizer, layout.tokenizer(tokenizer))
     folder = layout.tokens(name, tokenizer)
+    parts = {part: suite.corpora[part] for part in (name, *corpus.also)}
+    sources = {part: corpora.describe(entry) for part, entry in parts.items()}
     recipe = {
         "corpus": {"name": name, **corpus.model_dump()},
-        "sources": corpora.describe(corpus),
+        "sources": sources if corpus.also else sources[name],
         "tokenizer": encoder.describe(),
     }
     if not force and _finished_corpus(folder, recipe):
         return f"{folder}: already there, from this configuration (--force makes it anew)"
     with _bar(f"{name} for {tokenizer}") as bar:
-        texts = _documents(name, corpus, layout, recipe["sources"], bar)
+        texts = (
+            text
+            for part, entry in parts.items()
+            for text in _documents(part, entry, layout, sources[part], bar)
+        )
         manifest = pack(texts, encoder, name, corpus, folder, sources=recipe["sources"], bar=bar)
     return f"{folder}: {_in_words(manifest)}"
 

@@ -20,6 +20,8 @@ RECORDS = {
     "table4": ("fewshot.json", "calibration.json"),
     "table5": ("train.jsonl",),
     "table6": ("fewshot.json",),
+    "table7": ("math.json",),
+    "table8": ("math.json",),
     "figure1": ("train.jsonl",),
     "heldout": ("heldout.json",),
 }
@@ -52,6 +54,10 @@ class Layout:
     def analogues(self, corpus: str) -> Path:
         """Folder of the few-shot analogues made from a corpus, one subfolder a task."""
         return self.root / "analogues" / corpus
+
+    def problems(self) -> Path:
+        """Folder of the generated math problems: text, instructions and test items."""
+        return self.root / "problems"
 
     def run(self, run: RunId | str) -> Path:
         """Folder of a run: the student's MODEL_FILES, ``manifest.json`` and its records."""

@@ -30,7 +30,7 @@ METHODS = (
 LOGIT_METHODS = ("clm", "vanilla_kd", "rkl", "tad", "dkd")
 """The methods whose loss is a function of the two models' logits."""
 
-PLAIN_METHODS = ("clm_matched",)
+PLAIN_METHODS = ("clm_matched", "sft")
 """The methods that train by plain CLM; what differs is the data, or how much of it."""
 
 _TAD = re.compile(r"tad-k(?P<k>[1-9]\d*)-b(?P<beta>\d+(?:\.\d+)?)")

@@ -64,11 +64,15 @@ class Checkpoint(Strict):
 
 
 class Model(Strict):
-    """A teacher, or a model that a student starts from. Checkpoints are listed earliest first."""
+    """A teacher, or a model that a student starts from. Checkpoints are listed earliest first.
+
+    ``corpus`` is what it is pre-trained on here, by default that of ``pretraining``.
+    """
 
     family: Family
     tokenizer: str
     shape: Shape
+    corpus: str | None = None
     checkpoints: Annotated[dict[str, Checkpoint], Field(min_length=1)]
 
 
@@ -158,6 +162,7 @@ class Corpus(Strict):
 
     ``source`` is installed-docs (documentation strings of ``packages``), local (``path``: a folder
     or glob of .jsonl, .jsonl.gz, .parquet, .txt) or hub (``id``, which may be a local folder).
+    ``also`` names corpora whose documents are mixed in, in proportion to their size.
     ``validation_fraction`` of the documents, chosen by content hash, never train; budgets are in
     tokens of the tokenizer at hand.
     """
@@ -169,6 +174,7 @@ class Corpus(Strict):
     subset: str | None = None
     split: str = "train"
     text_field: str = "text"
+    also: list[str] = []
     tokens: Count
     validation_tokens: Count
     validation_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.02
@@ -180,6 +186,37 @@ class Corpus(Strict):
         if not getattr(self, needed):
             raise ValueError(f"source {self.source} needs the key {needed!r}")
         return self
+
+
+class InstructionSource(Strict):
+    """Questions with answers: exactly one of ``hub`` (a dataset id) and ``path`` (.jsonl).
+
+    ``question`` and ``answer`` are the fields that hold them. ``layout`` says how they become
+    text: ``question`` writes "Question: ...\\nAnswer: ...", as the math evaluation asks;
+    ``chat`` takes the student tokenizer's chat template; ``plain`` takes both as they stand.
+    """
+
+    hub: str | None = None
+    path: str | None = None
+    split: str = "train"
+    question: str = "question"
+    answer: str = "answer"
+    layout: Literal["question", "chat", "plain"] = "question"
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.hub is None) == (self.path is None):
+            raise ValueError("give exactly one of hub and path")
+        return self
+
+
+class Instructions(Strict):
+    """Instruction data of the supervised stage: how many examples are drawn from its sources."""
+
+    sources: Annotated[list[InstructionSource], Field(min_length=1)]
+    examples: Count
+    validation_examples: Count
+    seed: Annotated[int, Field(ge=0)] = 0
 
 
 class Tokenizer(Strict):
@@ -232,8 +269,27 @@ class Fewshot(Strict):
     local: dict[str, str] = {}
 
 
+class MathEvaluation(Strict):
+    """How students are scored on the eight math sets (Tables 7 and 8).
+
+    ``suite`` is ``paper`` (the real sets, from ``data`` or the hub) or ``smoke`` (generated
+    analogues, of which ``problems`` a set are to train on). ``prompts`` is a folder of exemplar
+    files instead of the packaged ones. The others replace the suite's own values where given.
+    """
+
+    suite: Literal["paper", "smoke"]
+    problems: Count = 1000
+    data: str | None = None
+    prompts: str | None = None
+    shots: Annotated[int, Field(ge=0)] | None = None
+    limit: Count | None = None
+    max_new_tokens: Count | None = None
+    batch_size: Count | None = None
+
+
 class Evaluation(Strict):
     """How finished models are measured. ``calibration_positions`` None takes all held-out text."""
 
     fewshot: Fewshot | None = None
+    math: MathEvaluation | None = None
     calibration_positions: Count | None = None

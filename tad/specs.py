@@ -9,7 +9,7 @@ from __future__ import annotations
 from tad.config import ConfigError, Suite
 from tad.flops import matched_tokens
 from tad.layout import Layout
-from tad.run_id import RunId
+from tad.run_id import Method, RunId
 from tad.schema import Pretraining, Shape, Strict, Training
 
 
@@ -73,28 +73,41 @@ def run_spec(suite: Suite, run: RunId) -> RunSpec:
     """Resolve a run. Raises ConfigError if the suite does not have it, or cannot train it."""
     suite.check_run(run)
     pair, training = suite.pairs[run.pair], suite.stages[run.stage]
-    if training.epochs is not None or training.after is not None:
-        raise ConfigError(
-            f"run {run}: stage {run.stage} trains on instructions, which tad.distill"
-            " does not do yet"
-        )
     layout = Layout.work(suite.scale)
     student = pair.student
     tokenizer = suite.models[student.model or pair.teacher].tokenizer
-    start = None
-    if student.model is not None:
-        start = weights(suite, student.model, student.start[run.stage])
     return RunSpec(
         run=str(run),
         data=str(layout.tokens(training.corpus, tokenizer)),
         tokenizer=str(layout.tokenizer(tokenizer)),
         teacher=weights(suite, pair.teacher, last_checkpoint(suite, pair.teacher)),
         shape=student.shape,
-        start=start,
+        start=_start(suite, run),
         temperature=training.temperature,
         hidden_cosine=pair.hidden_cosine,
-        optimisation=_optimisation(training, token_budget(suite, run), run.seed),
+        optimisation=_optimisation(training, _steps(suite, run), run.seed),
     )
+
+
+def _start(suite: Suite, run: RunId) -> str | None:
+    """What a student starts from: a checkpoint, the run of the stage before, or None (shape)."""
+    after = suite.stages[run.stage].after
+    student = suite.pairs[run.pair].student
+    if after is None:
+        return weights(suite, student.model, student.start[run.stage]) if student.model else None
+    method = Method("clm") if run.method.name == "sft" else run.method  # Section 3.4's baseline
+    return str(Layout.work(suite.scale).run(RunId(after, run.pair, method, run.seed)))
+
+
+def _steps(suite: Suite, run: RunId) -> int:
+    """Steps of a run: whole ones that fit its token budget, or all of its epochs."""
+    training = suite.stages[run.stage]
+    if training.epochs is None:
+        return token_budget(suite, run) // (training.batch_size * training.context)
+    if training.corpus not in suite.instructions:
+        raise ConfigError(f"run {run}: instructions.{training.corpus} is not in this scale's file")
+    examples = suite.instructions[training.corpus].examples
+    return training.epochs * examples // training.batch_size
 
 
 def token_budget(suite: Suite, run: RunId) -> int:
@@ -135,11 +148,15 @@ def pretrain_spec(suite: Suite, model: str, checkpoint: str) -> PretrainSpec:
         checkpoint=checkpoint,
         family=entry.family,
         shape=entry.shape,
-        data=str(layout.tokens(pretraining.corpus, entry.tokenizer)),
+        data=str(layout.tokens(entry.corpus or pretraining.corpus, entry.tokenizer)),
         tokenizer=str(layout.tokenizer(entry.tokenizer)),
         start=weights(suite, model, before) if before else None,
         skip_tokens=skip,
-        optimisation=_optimisation(pretraining, tokens - skip, pretraining.seed),
+        optimisation=_optimisation(
+            pretraining,
+            (tokens - skip) // (pretraining.batch_size * pretraining.context),
+            pretraining.seed,
+        ),
     )
 
 
@@ -156,9 +173,8 @@ def last_checkpoint(suite: Suite, model: str) -> str:
     return list(suite.models[model].checkpoints)[-1]
 
 
-def _optimisation(training: Training | Pretraining, tokens: int, seed: int) -> Optimisation:
-    """Whole steps that fit the token budget, at least one."""
+def _optimisation(training: Training | Pretraining, steps: int, seed: int) -> Optimisation:
+    """At least one step."""
     values = training.model_dump(include=set(Optimisation.model_fields) - {"seed"})
     values["micro_batch_size"] = training.micro_batch_size or training.batch_size
-    steps = max(1, tokens // (training.batch_size * training.context))
-    return Optimisation(**values, steps=steps, seed=seed)
+    return Optimisation(**values, steps=max(1, steps), seed=seed)

@@ -30,6 +30,7 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from tad.checkpoints import CheckpointFolder
+from tad.instruct import InstructionRows, collate, open_rows
 from tad.layout import MODEL_FILES
 from tad.packing import PackedTokens
 from tad.records import fingerprint, provenance, read_json, write_json, write_json_lines
@@ -61,8 +62,8 @@ def run_job(
     NonFiniteLossError, keeping the last checkpoint.
     """
     values = spec.optimisation
-    train = PackedTokens(spec.data, "train", values.context)
-    held_out = PackedTokens(spec.data, "validation", values.context)
+    train = open_rows(spec.data, "train", values.context)
+    held_out = open_rows(spec.data, "validation", values.context)
     job = fingerprint({"spec": spec.model_dump(), "data": train.fingerprint})
     start = time.monotonic()
     with CheckpointFolder(checkpoints, job) as folder:
@@ -75,12 +76,13 @@ def run_job(
         resume = folder.latest()
         log.info("%s: %s", out, f"resuming from {resume.name}" if resume else "starting")
         rows = _order(train, values, skip_sequences)
-        history = _History(out / "train.jsonl", values)
+        history = _History(out / "train.jsonl", step_tokens(train, values))
         trainer = DistillationTrainer(
             model=model,
             args=_arguments(values, folder.path, fresh=resume is None),
             train_dataset=rows,
             eval_dataset=_evenly(held_out, values.evaluation_sequences),
+            data_collator=collate,
             objective=objective,
             fused=values.fused,
             callbacks=[history, folder.callback()],
@@ -95,7 +97,7 @@ def run_job(
                 "fingerprint": job,
                 "spec": spec.model_dump(),
                 "data_fingerprint": train.fingerprint,
-                "tokens": values.tokens,
+                "tokens": values.steps * step_tokens(train, values),
                 "epochs": values.steps * values.batch_size / len(train),
                 "parameters": sum(p.numel() for p in model.parameters()),
                 "trainable_parameters": sum(
@@ -110,11 +112,16 @@ def run_job(
             folder.remove()
 
 
+def step_tokens(data: PackedTokens | InstructionRows, values: Optimisation) -> int:
+    """Tokens of an optimizer step; the mean over all rows where those differ in length."""
+    return round(values.batch_size * getattr(data, "mean_tokens", values.context))
+
+
 def _finished(manifest: Path, job: str) -> bool:
     return manifest.is_file() and read_json(manifest)["fingerprint"] == job
 
 
-def _order(data: PackedTokens, values: Optimisation, skip: int) -> Dataset:
+def _order(data: PackedTokens | InstructionRows, values: Optimisation, skip: int) -> Dataset:
     """The sequences in training order: every pass is a new permutation drawn from the seed.
 
     The order is fixed here and read sequentially, so that it does not depend on how the Trainer
@@ -127,7 +134,7 @@ def _order(data: PackedTokens, values: Optimisation, skip: int) -> Dataset:
     return Subset(data, order[skip:needed])
 
 
-def _evenly(data: PackedTokens, count: int) -> Dataset:
+def _evenly(data: PackedTokens | InstructionRows, count: int) -> Dataset:
     """``count`` sequences spread evenly over the validation split, the same for every run."""
     count = min(count, len(data))
     return Subset(data, [index * len(data) // count for index in range(count)])
@@ -179,9 +186,9 @@ def _arguments(values: Optimisation, folder: Path, *, fresh: bool) -> TrainingAr
 class _History(TrainerCallback):
     """Keeps ``train.jsonl`` up to date: one line a log point, with the tokens seen by then."""
 
-    def __init__(self, path: Path, values: Optimisation) -> None:
+    def __init__(self, path: Path, step_tokens: int) -> None:
         self.path = path
-        self.step_tokens = values.batch_size * values.context
+        self.step_tokens = step_tokens
         self.began = time.monotonic()
         self.first_step: int | None = None
 

@@ -2,7 +2,8 @@
 
 ``python -m eval.math.analogues --out FOLDER --train 4000 --test 100 --seed 0`` writes
 ``FOLDER/NAME.jsonl`` (test items with the real set's fields), ``FOLDER/train/NAME.jsonl`` (the
-same) and ``FOLDER/instruct.jsonl`` ({question, answer, source}, all data sets mixed). Train and
+same), ``FOLDER/instruct.jsonl`` (prompt, response and what they are made of, all data sets mixed)
+and ``FOLDER/text.jsonl`` (other training problems as text to pre-train on). Train and
 test never share a problem, nor its numbers in the same story: a hash of both decides which side
 a problem belongs to. The problems are simple so that a small model can learn them; they stand in
 for the real sets where there is no network, and are called analogues wherever they are shown.
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from eval.math.datasets import DATASETS, STOP
+from eval.math.prompts import training_pair
 
 Split = Literal["train", "test"]
 
@@ -289,21 +291,21 @@ def items(name: str, split: Split, count: int, **options: int) -> list[dict[str,
 
 
 def instructions(count: int, *, seed: int = 0, largest: int = 20) -> list[dict[str, str]]:
-    """{question, answer, source} of ``count`` training problems of each data set, mixed.
+    """{question, answer, source, prompt, response} of ``count`` training problems of each set.
 
     The question is what the prompt asks (``Dataset.ask``), the answer the solution; source is
-    "analogue/NAME".
+    "analogue/NAME". Prompt and response are both laid out as they are evaluated.
     """
     rows = []
     for name, dataset in DATASETS.items():
         for problem in problems(name, "train", count, seed=seed, largest=largest):
-            rows.append(
-                {
-                    "question": dataset.ask(problem.item),
-                    "answer": problem.solution,
-                    "source": f"analogue/{name}",
-                }
-            )
+            row = {
+                "question": dataset.ask(problem.item),
+                "answer": problem.solution,
+                "source": f"analogue/{name}",
+            }
+            prompt, response = training_pair(row)
+            rows.append({**row, "prompt": prompt, "response": response})
     random.Random(seed).shuffle(rows)
     return rows
 
@@ -317,6 +319,11 @@ def write(folder: Path, *, train: int, test: int, seed: int = 0, largest: int = 
         write_json_lines(folder / f"{name}.jsonl", items(name, "test", test, **options))
         write_json_lines(folder / "train" / f"{name}.jsonl", items(name, "train", train, **options))
     write_json_lines(folder / "instruct.jsonl", instructions(train, **options))
+    # Another seed: what is pre-trained on is not what the supervised stage repeats.
+    rows = instructions(train, seed=seed + 1, largest=largest)
+    write_json_lines(
+        folder / "text.jsonl", [{"text": row["prompt"] + row["response"]} for row in rows]
+    )
     about = {"kind": "analogue", "train": train, "test": test, **options, "stop": list(STOP)}
     write_json(folder / "manifest.json", about)  # last: its presence says that all is there
 

@@ -133,11 +133,12 @@ def test_the_paper_s_scale_has_its_budgets_and_printed_values(tmp_path):
 
 
 def test_table_and_figure_are_the_same_bytes_each_time(root):
-    table5.write(suite_of(), root)
+    suite = suite_of(pairs=PAIRS[:1])
+    table5.write(suite, root)
     files = [root / "figures" / f"table5.{kind}" for kind in ("pdf", "png", "csv")]
     files += [root / "tables" / f"table5.{kind}" for kind in ("csv", "md", "html", "tex")]
     first = [path.read_bytes() for path in files]
-    table5.write(suite_of(), root)
+    table5.write(suite, root)
     assert [path.read_bytes() for path in files] == first
     assert b"/Subtype /Type3" not in first[0], "submission checks refuse Type 3 fonts"
     numbers = pd.read_csv(files[2])

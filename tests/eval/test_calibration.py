@@ -363,7 +363,11 @@ def test_measure_takes_logits_after_soft_capping(tmp_path):
     torch.nn.init.normal_(model.lm_head.weight, std=2.0)
     model.save_pretrained(tmp_path / "model")
     ids = torch.randint(1, 40, (6, 9), generator=torch.Generator().manual_seed(0))
-    data = [{"input_ids": row[:-1], "labels": row[1:]} for row in ids]
+
+    class Rows(list):
+        context = 8
+
+    data = Rows({"input_ids": row[:-1], "labels": row[1:]} for row in ids)
     metric, details = measure(tmp_path / "model", data)
     with torch.no_grad():
         hidden = model.model(input_ids=ids[:, :-1]).last_hidden_state

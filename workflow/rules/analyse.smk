@@ -101,6 +101,33 @@ rule table_fewshot:
         " --root {wildcards.root} > {log} 2>&1"
 
 
+rule table_math:
+    input:
+        lambda w: item_records(f"table{w.number}")(w),
+    output:
+        "{root}/tables/table{number}.csv",
+        report(
+            "{root}/tables/table{number}.html",
+            caption="../report/math.rst",
+            category="Tables",
+            labels={"item": "Table {number}"},
+        ),
+        "{root}/tables/table{number}.md",
+        "{root}/tables/table{number}.tex",
+    log:
+        "{root}/logs/analysis/table{number}.log",
+    wildcard_constraints:
+        number="[78]",
+    conda:
+        ENVIRONMENT
+    threads: 1
+    params:
+        config=CONFIG,
+    shell:
+        "python -m analysis.tables table{wildcards.number} --config {params.config}"
+        " --root {wildcards.root} > {log} 2>&1"
+
+
 rule table_calibration:
     input:
         calibrated_sums,
@@ -194,6 +221,16 @@ rule calibration:
 rule table6:
     input:
         selected("table6", ITEMS["table6"]),
+
+
+rule table7:
+    input:
+        selected("table7", ITEMS["table7"]),
+
+
+rule table8:
+    input:
+        selected("table8", ITEMS["table8"]),
 
 
 rule figures:

@@ -124,6 +124,53 @@ def subject_gpus(wildcards):
     return int(SUITE.pretraining is None)
 
 
+def math_settings():
+    if SUITE.evaluation.math is None:
+        raise WorkflowError(f"{CONFIG}: evaluation.math: missing, and a target needs it")
+    return SUITE.evaluation.math
+
+
+def generated(paths):
+    """Those of the paths that the rule ``problems`` writes."""
+    return [path for path in paths if path and Path(path).is_relative_to(LAYOUT.problems())]
+
+
+def generated_text(corpora):
+    parts = [part for name in corpora for part in (name, *SUITE.corpora[name].also)]
+    return generated(SUITE.corpora[part].path for part in parts)
+
+
+def generated_instructions(name):
+    return generated(source.path for source in SUITE.instructions[name].sources)
+
+
+def corpus_param(name):
+    parts = (name, *SUITE.corpora[name].also)
+    return json.dumps([SUITE.corpora[part].model_dump() for part in parts], sort_keys=True)
+
+
+def math_options(wildcards):
+    settings = math_settings()
+    options = [f"--suite {settings.suite}"]
+    data = settings.data or (str(LAYOUT.problems()) if settings.suite != "paper" else None)
+    for name, value in {
+        "data": data,
+        "prompts": settings.prompts,
+        "shots": settings.shots,
+        "limit": settings.limit,
+        "max-new-tokens": settings.max_new_tokens,
+        "batch-size": settings.batch_size,
+    }.items():
+        if value is not None:
+            options.append(f"--{name} {value}")
+    return " ".join(options)
+
+
+def math_items(wildcards):
+    analogue = math_settings().suite != "paper" and math_settings().data is None
+    return [f"{LAYOUT.problems()}/manifest.json"] if analogue else []
+
+
 def fewshot_settings():
     if SUITE.evaluation.fewshot is None:
         raise WorkflowError(f"{CONFIG}: evaluation.fewshot: missing, and a target needs it")
@@ -218,6 +265,8 @@ ITEMS = {
         ),
     ],
     "table6": table("table6"),
+    "table7": table("table7"),
+    "table8": table("table8"),
 }
 
 

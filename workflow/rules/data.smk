@@ -1,7 +1,29 @@
 # Corpora: tokenizers, then documents sampled, tokenized and packed.
 
 
+# Word problems with solutions: text to pre-train on, instructions, and items to test with.
+rule problems:
+    output:
+        f"{LAYOUT.problems()}/manifest.json",
+        f"{LAYOUT.problems()}/text.jsonl",
+        f"{LAYOUT.problems()}/instruct.jsonl",
+    log:
+        f"{ROOT}/logs/problems.log",
+    conda:
+        ENVIRONMENT
+    threads: 1
+    params:
+        folder=lambda w, output: Path(output[0]).parent,
+        train=lambda w: math_settings().problems,
+        test=lambda w: math_settings().limit or 100,
+    shell:
+        "python -m eval.math.analogues --out {params.folder} --train {params.train}"
+        " --test {params.test} > {log} 2>&1"
+
+
 rule tokenizer:
+    input:
+        lambda w: generated_text(SUITE.tokenizers[w.tokenizer].corpora),
     output:
         f"{ROOT}/tokenizers/{{tokenizer}}/tokenizer.json",
         f"{ROOT}/tokenizers/{{tokenizer}}/tokenizer_config.json",
@@ -23,6 +45,7 @@ rule tokenizer:
 rule pack:
     input:
         rules.tokenizer.output,
+        lambda w: generated_text([w.corpus]),
     output:
         train=f"{ROOT}/data/{{corpus}}/{{tokenizer}}/train.bin",
         validation=f"{ROOT}/data/{{corpus}}/{{tokenizer}}/validation.bin",
@@ -31,12 +54,39 @@ rule pack:
         f"{ROOT}/logs/data/{{corpus}}/{{tokenizer}}.log",
     benchmark:
         f"{ROOT}/benchmarks/data/{{corpus}}/{{tokenizer}}.tsv"
+    wildcard_constraints:
+        corpus="|".join(SUITE.corpora),
     conda:
         ENVIRONMENT
     threads: 1
     params:
         config=CONFIG,
-        spec=lambda w: as_param(SUITE.corpora[w.corpus]),
+        spec=lambda w: corpus_param(w.corpus),
     shell:
         "python -m tad.data pack --config {params.config} --corpus {wildcards.corpus}"
+        " --tokenizer {wildcards.tokenizer} > {log} 2>&1"
+
+
+rule instructions:
+    input:
+        rules.tokenizer.output,
+        lambda w: generated_instructions(w.name),
+    output:
+        f"{ROOT}/data/{{name}}/{{tokenizer}}/train.parquet",
+        f"{ROOT}/data/{{name}}/{{tokenizer}}/validation.parquet",
+        f"{ROOT}/data/{{name}}/{{tokenizer}}/manifest.json",
+    log:
+        f"{ROOT}/logs/data/{{name}}/{{tokenizer}}.log",
+    benchmark:
+        f"{ROOT}/benchmarks/data/{{name}}/{{tokenizer}}.tsv"
+    wildcard_constraints:
+        name="|".join(SUITE.instructions) or "none",
+    conda:
+        ENVIRONMENT
+    threads: 1
+    params:
+        config=CONFIG,
+        spec=lambda w: as_param(SUITE.instructions[w.name]),
+    shell:
+        "python -m tad.instruct --config {params.config} --data {wildcards.name}"
         " --tokenizer {wildcards.tokenizer} > {log} 2>&1"

@@ -100,3 +100,26 @@ rule fewshot:
     shell:
         "python -m eval.fewshot --model {params.model} --out {output.record} {params.options}"
         " > {log} 2>&1"
+
+
+# The same of the math suite: its answers lie in math_items, and are graded and kept batch by batch.
+rule math:
+    input:
+        subject_files,
+        math_items,
+    output:
+        f"{ROOT}/{{subject}}/math.json",
+    log:
+        f"{ROOT}/logs/{{subject}}/math.log",
+    benchmark:
+        f"{ROOT}/benchmarks/{{subject}}/math.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        gpu=subject_gpus,
+    params:
+        model=subject_model,
+        options=math_options,
+    shell:
+        "python -m eval.math --model {params.model} --out {output} {params.options} > {log} 2>&1"

@@ -7,11 +7,15 @@ BIN := .venv/bin
 # hub; everything else must work, and is run, without network.
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH" HF_HUB_OFFLINE=$(if $(filter paper,$(SCALE)),0,1)
 
-.PHONY: help setup reproduce test test-slow lint lock
+.PHONY: help setup reproduce figures publish report bench test test-slow lint lock
 
 help:
 	@echo 'make setup       .venv with the exact packages of requirements.lock'
 	@echo 'make reproduce   run the DAG (SCALE=smoke, CORES=all) and write its report'
+	@echo 'make figures     redraw tables and figures from the records in results/SCALE'
+	@echo 'make publish     copy records, tables and figures of work/SCALE to results/SCALE'
+	@echo 'make report      the HTML report of work/SCALE alone'
+	@echo 'make bench       time and memory of the losses, as tables'
 	@echo 'make test        the test suite; make test-slow the long ones'
 	@echo 'make lint        ruff, snakefmt, snakemake --lint'
 	@echo 'make lock        requirements.lock and environment.yml anew from pyproject.toml'
@@ -26,10 +30,24 @@ setup: .venv/installed
 
 reproduce: setup
 	$(RUN) snakemake --quiet rules host --cores $(CORES) --config scale=$(SCALE) -- all
-	$(RUN) snakemake --quiet --cores 1 --config scale=$(SCALE) --report work/$(SCALE)/report.html -- all
+	@$(MAKE) --no-print-directory report
 	@echo
 	@echo 'Report:  work/$(SCALE)/report.html'
 	@echo 'Figures: work/$(SCALE)/figures/    Tables: work/$(SCALE)/tables/'
+
+report: setup
+	$(RUN) snakemake --quiet --cores 1 --config scale=$(SCALE) --report work/$(SCALE)/report.html -- all
+
+figures: setup
+	$(RUN) snakemake --quiet rules host --workflow-profile profiles/figures --cores $(CORES) \
+		--config scale=$(SCALE) root=results/$(SCALE) -- tables figures
+	@echo 'Figures: results/$(SCALE)/figures/    Tables: results/$(SCALE)/tables/'
+
+publish: setup
+	$(RUN) python -m analysis.publish --scale $(SCALE)
+
+bench: setup
+	$(RUN) python benchmarks/losses.py suite
 
 test: setup
 	$(RUN) pytest -n 2 --dist loadfile -m 'not slow'

@@ -2,6 +2,7 @@
 #
 #   snakemake                                        everything, at smoke scale
 #   snakemake --config scale=mini -- figure1         one item, at another scale
+#   snakemake --config scale=smoke root=results/smoke -- tables            from committed records
 #   snakemake work/smoke/runs/scratch/phi2_1b/rkl/seed0/heldout.json      one record of one run
 #
 # What runs is said in config/; every rule is one `python -m ...` line. Targets go after `--`.
@@ -26,6 +27,11 @@ localrules:
     figure2,
     heldout,
     table1,
+    table3,
+    table5,
+    table9,
+    claims,
+    gradients,
     table2,
     table4,
     calibration,

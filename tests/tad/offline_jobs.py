@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from tad import offline
-from tad.schema import Corpus
 from tad.data import train_tokenizer
 from tad.packing import TextEncoder, pack
+from tad.schema import Corpus
 
 from .made_up_text import nonsense
 

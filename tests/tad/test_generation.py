@@ -97,6 +97,7 @@ def test_the_manifest_is_that_of_a_packed_corpus(places, tmp_path):
     assert manifest["fingerprint"] != original["fingerprint"]
     assert manifest["train"]["tokens"] == 20 * CONTEXT + 1
     assert manifest["generation"]["generated_tokens"] == 20 * (CONTEXT - PROMPT)
+    assert manifest["generation"]["wall_seconds"] > 0
     assert manifest["generation"]["fingerprints"]["data"] == original["fingerprint"]
     with pytest.raises(DataError, match="validation.bin: missing"):
         PackedTokens(tmp_path, "validation", CONTEXT)
@@ -152,7 +153,7 @@ def test_a_finished_generation_is_left_alone(places, tmp_path, monkeypatch):
 
 
 def test_written_tokens_are_the_teachers_not_the_corpus(places, tmp_path):
-    """The teacher finds its own text likelier than the corpus, and about as likely as its entropy."""
+    """The teacher finds its text likelier than the corpus: as likely as its entropy says."""
     generation.run(job(places, sequences=56), tmp_path)
     teacher = LlamaForCausalLM.from_pretrained(places.teacher)
     nll, entropy = {}, {}

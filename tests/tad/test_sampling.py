@@ -29,9 +29,7 @@ def test_pairs_of_tokens_have_the_frequencies_of_the_model(tiny_llama, temperatu
     """Chi-square of 6000 continuations by two tokens against their exact 36 probabilities."""
     model = tiny_llama(1, vocabulary=6).eval()
     prompt, count = torch.tensor([[3, 1]]), 6000
-    found = continuations(
-        model, prompt.expand(count, -1), draw(count, 2), temperature=temperature
-    )
+    found = continuations(model, prompt.expand(count, -1), draw(count, 2), temperature=temperature)
     first = probabilities(model, prompt, temperature)[0]
     second = probabilities(
         model, torch.cat([prompt.expand(6, -1), torch.arange(6)[:, None]], 1), temperature
@@ -105,6 +103,12 @@ def test_top_p_keeps_the_smallest_set_that_reaches_it():
         for token in kept:
             expected = mass[token] / sum(mass[other] for other in kept)
             assert shares[token] == pytest.approx(expected.item(), abs=2e-3)
+
+
+def test_a_set_that_just_reaches_top_p_is_enough():
+    mass = torch.tensor([0.25, 0.5, 0.25], dtype=torch.float64)
+    tokens = choose(mass.log().expand(100, -1), torch.arange(100) / 100, temperature=1.0, top_p=0.5)
+    assert set(tokens.tolist()) == {1}
 
 
 def test_ids_beyond_the_vocabulary_are_never_drawn(tiny_llama):

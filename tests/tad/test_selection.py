@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from tad import offline, selection
 from tad.architectures import CLASSES, architecture_config, new_model
-from tad.schema import Shape
 from tad.data import load_encoder
+from tad.fused import Head
 from tad.packing import PackedTokens
+from tad.schema import Shape
 from tad.selection import Selection, SelectionError, log_probabilities, select, translate
 
 from .offline_jobs import killed_and_resumed, make_tokenizer, pack_nonsense, save_model, sharpen
@@ -191,6 +192,16 @@ def test_log_probabilities_in_every_family(monkeypatch, family):
             logp = torch.log_softmax(logits, -1)
             expected += logp.gather(-1, window[1:, None]).sum().item()
         assert total == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_head_is_scaled_before_it_is_capped():
+    generator = torch.Generator().manual_seed(0)
+    weight, states = (torch.randn(n, 4, generator=generator) for n in (6, 3))
+    bias, labels = torch.arange(6.0), torch.tensor([0, 5, 2])
+    head = Head(weight, bias, softcap=3.0, scale=0.5)
+    logits = 3.0 * torch.tanh(0.5 * (states @ weight.T + bias) / 3.0)
+    expected = torch.log_softmax(logits, -1)[torch.arange(3), labels]
+    torch.testing.assert_close(selection._log_probability(states, labels, head), expected)
 
 
 def test_the_pool_is_the_beginning_of_the_training_order():

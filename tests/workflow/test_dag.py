@@ -1,12 +1,17 @@
-"""The DAG as users run it: one command, nothing left to do, clear faults."""
+"""The DAG as users run it: one command, nothing left to do, clear faults, committed records."""
 
 from __future__ import annotations
 
 import csv
+import json
+import os
+import random
+import shutil
+from pathlib import Path
 
 import pytest
 
-from .conftest import RUN, Project, make_project
+from .conftest import REPOSITORY, RUN, Project, make_project
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +86,82 @@ def test_a_wrong_run_is_named_before_any_job_starts(tmp_path, target, message):
     import re
 
     assert re.search(message, output), output
+
+
+# --- Committed records ---------------------------------------------------------------------------
+
+PROFILE = ("--workflow-profile", str(REPOSITORY / "profiles" / "figures"))
+
+
+def redraw(project: Project, *options: str) -> list[str]:
+    command = project.snakemake(*options, "--", "tables", "figures")
+    command[command.index("--config") + 1 : command.index("--config") + 1] = ["root=results/tiny"]
+    return [*command[:3], *PROFILE, *command[3:]]
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for folder in ("tables", "figures")
+        for path in (root / folder).iterdir()
+        if path.suffix != ".pdf"
+    }
+
+
+@pytest.fixture(scope="module")
+def published(reproduced, tmp_path_factory) -> Project:
+    project = reproduced.copy(tmp_path_factory.mktemp("published") / "project")
+    publish = project.python("analysis.publish", "--scale", "tiny", "--config", "tiny.yaml")
+    assert "results/tiny: published" in project.run(publish).stdout
+    return project
+
+
+def test_publishing_copies_records_and_no_weights(published):
+    root = published.folder / "results" / "tiny"
+    manifest = json.loads((root / "manifest.json").read_text())
+    names = set(manifest["files"])
+    found = {p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file()}
+    assert names == found - {"manifest.json"}
+    assert not any(name.endswith((".safetensors", ".pdf")) for name in names)
+    assert any(name.endswith("fewshot.items.jsonl.gz") for name in names)
+    assert contents(root) == contents(published.work)
+
+
+def test_a_clone_redraws_the_same_bytes_and_trains_nothing(published, tmp_path):
+    project = published.copy(tmp_path / "project")
+    shutil.rmtree(project.folder / "work")
+    shutil.rmtree(project.folder / ".snakemake")
+    rng = random.Random(0)
+    for path in project.folder.rglob("*"):
+        if path.is_file():
+            os.utime(path, (rng.uniform(1e9, 1.7e9),) * 2)
+    plan = project.run(redraw(project, "-n")).stdout
+    rules = {line.split()[0] for line in plan.splitlines() if len(line.split()) == 2}
+    assert "table_fewshot" in rules and "judge_claims" in rules
+    assert not rules & {"distill", "pretrain", "pack", "tokenizer", "fewshot", "heldout_run"}
+    before = contents(project.folder / "results" / "tiny")
+    project.run(redraw(project))
+    assert contents(project.folder / "results" / "tiny") == before
+    assert not (project.folder / "work").exists()
+
+
+def test_a_missing_record_is_named(published, tmp_path):
+    project = published.copy(tmp_path / "project")
+    lost = next((project.folder / "results" / "tiny" / "runs").rglob("heldout.json"))
+    lost.unlink()
+    done = project.run(redraw(project), ok=False)
+    assert done.returncode != 0
+    output = done.stdout + done.stderr
+    assert f"{lost.relative_to(project.folder)}: missing" in output
+
+
+def test_an_unfinished_scale_is_not_published(published, tmp_path):
+    project = published.copy(tmp_path / "project")
+    lost = next((project.work / "runs").rglob("fewshot.json"))
+    lost.unlink()
+    before = contents(project.folder / "results" / "tiny")
+    publish = project.python("analysis.publish", "--scale", "tiny", "--config", "tiny.yaml")
+    done = project.run(publish, ok=False)
+    assert done.returncode == 2
+    assert f"{lost.relative_to(project.folder)}: missing" in done.stderr
+    assert contents(project.folder / "results" / "tiny") == before

@@ -3,7 +3,7 @@
 
 rule draw_figure1:
     input:
-        item_records("figure1"),
+        records_of("figure1"),
     output:
         report(
             "{root}/figures/figure1.png",
@@ -27,7 +27,7 @@ rule draw_figure1:
 
 rule draw_figure2:
     input:
-        teacher_records,
+        records_of("figure2"),
     output:
         report(
             "{root}/figures/figure2.png",
@@ -51,7 +51,7 @@ rule draw_figure2:
 
 rule table_heldout:
     input:
-        item_records("heldout"),
+        records_of("heldout"),
     output:
         "{root}/tables/heldout.csv",
         report(
@@ -76,7 +76,7 @@ rule table_heldout:
 
 rule table_fewshot:
     input:
-        lambda w: item_records(f"table{w.number}")(w),
+        lambda w: records_of(f"table{w.number}")(w),
     output:
         "{root}/tables/table{number}.csv",
         report(
@@ -103,7 +103,7 @@ rule table_fewshot:
 
 rule table_math:
     input:
-        lambda w: item_records(f"table{w.number}")(w),
+        lambda w: records_of(f"table{w.number}")(w),
     output:
         "{root}/tables/table{number}.csv",
         report(
@@ -183,6 +183,130 @@ rule draw_calibration:
         " --config {params.config} --root {wildcards.root} > {log} 2>&1"
 
 
+rule make_table3:
+    output:
+        "{root}/tables/table3.csv",
+        report(
+            "{root}/tables/table3.html",
+            caption="../report/table3.rst",
+            category="Tables",
+            labels={"item": "Table 3"},
+        ),
+        "{root}/tables/table3.md",
+        "{root}/tables/table3.tex",
+    log:
+        "{root}/logs/analysis/make_table3.log",
+    conda:
+        ENVIRONMENT
+    threads: 1
+    shell:
+        "python -m analysis.table3 --root {wildcards.root} > {log} 2>&1"
+
+
+rule make_table5:
+    input:
+        records_of("table5"),
+    output:
+        "{root}/tables/table5.csv",
+        report(
+            "{root}/tables/table5.html",
+            caption="../report/table5.rst",
+            category="Tables",
+            labels={"item": "Table 5"},
+        ),
+        "{root}/tables/table5.md",
+        "{root}/tables/table5.tex",
+        report(
+            "{root}/figures/table5.png",
+            caption="../report/table5.rst",
+            category="Tables",
+            labels={"item": "Table 5"},
+        ),
+        "{root}/figures/table5.pdf",
+        "{root}/figures/table5.csv",
+    log:
+        "{root}/logs/analysis/make_table5.log",
+    conda:
+        ENVIRONMENT
+    threads: 1
+    params:
+        config=CONFIG,
+    shell:
+        "python -m analysis.table5 --config {params.config} --root {wildcards.root} > {log} 2>&1"
+
+
+rule make_table9:
+    output:
+        "{root}/tables/table9.csv",
+        report(
+            "{root}/tables/table9.html",
+            caption="../report/table9.rst",
+            category="Tables",
+            labels={"item": "Table 9"},
+        ),
+        "{root}/tables/table9.md",
+        "{root}/tables/table9.tex",
+    log:
+        "{root}/logs/analysis/make_table9.log",
+    conda:
+        ENVIRONMENT
+    threads: 1
+    shell:
+        "python -m analysis.table9 --root {wildcards.root} > {log} 2>&1"
+
+
+rule judge_claims:
+    input:
+        every_record,
+    output:
+        "{root}/tables/claims.csv",
+        report(
+            "{root}/tables/claims.html",
+            caption="../report/claims.rst",
+            category="Claims",
+            labels={"item": "Claims"},
+        ),
+        "{root}/tables/claims.md",
+        "{root}/tables/claims.tex",
+        "{root}/tables/claims_by_pair.csv",
+        report(
+            "{root}/tables/claims_by_pair.html",
+            caption="../report/claims.rst",
+            category="Claims",
+            labels={"item": "Claims, by pair"},
+        ),
+        "{root}/tables/claims_by_pair.md",
+        "{root}/tables/claims_by_pair.tex",
+    log:
+        "{root}/logs/analysis/judge_claims.log",
+    conda:
+        ENVIRONMENT
+    threads: 1
+    params:
+        config=CONFIG,
+    shell:
+        "python -m analysis.claims --config {params.config} --root {wildcards.root} > {log} 2>&1"
+
+
+rule draw_gradients:
+    output:
+        report(
+            "{root}/figures/gradients.png",
+            caption="../report/gradients.rst",
+            category="Figures",
+            labels={"item": "Gradient of tail logits (Section 2.1)"},
+        ),
+        "{root}/figures/gradients.pdf",
+        "{root}/figures/gradients.csv",
+    log:
+        "{root}/logs/analysis/draw_gradients.log",
+    conda:
+        ENVIRONMENT
+    threads: 1
+    shell:
+        "python -m analysis.gradients --out {wildcards.root}/figures > {log} 2>&1"
+
+
 rule figure1:
     input:
         selected("figure1", ITEMS["figure1"]),
@@ -218,6 +342,11 @@ rule calibration:
         selected("table4", ITEMS["calibration"]),
 
 
+rule table5:
+    input:
+        selected("table5", ITEMS["table5"]),
+
+
 rule table6:
     input:
         selected("table6", ITEMS["table6"]),
@@ -231,6 +360,26 @@ rule table7:
 rule table8:
     input:
         selected("table8", ITEMS["table8"]),
+
+
+rule table3:
+    input:
+        [f"{TARGET}/{name}" for name in ALWAYS["table3"]],
+
+
+rule table9:
+    input:
+        [f"{TARGET}/{name}" for name in ALWAYS["table9"]],
+
+
+rule claims:
+    input:
+        [f"{TARGET}/{name}" for name in ALWAYS["claims"]],
+
+
+rule gradients:
+    input:
+        [f"{TARGET}/{name}" for name in ALWAYS["gradients"]],
 
 
 rule figures:

@@ -7,9 +7,10 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from tad.config import ConfigError, load_suite
-from tad.layout import MODEL_FILES, RECORDS, Layout
+from tad.inventory import all_records, item_records
+from tad.layout import MODEL_FILES, Layout
 from tad.run_id import RunId, RunIdError
-from tad.specs import last_checkpoint, pretrain_spec, run_spec, weights
+from tad.specs import pretrain_spec, run_spec, weights
 
 
 def read_suite(scale):
@@ -30,11 +31,24 @@ os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**32))
 CONFIG, SUITE = read_suite(str(config.get("scale", "smoke")))
 LAYOUT = Layout.work(SUITE.scale)
 ROOT = str(LAYOUT.root)
+# Where the targets read records and write tables and figures: what runs here makes, or a folder of
+# committed records (results/SCALE), which no rule makes.
+TARGET = str(config.get("root", ROOT))
 ENVIRONMENT = "../../environment.yml"
 
 
+if TARGET != ROOT:
+    # Here, because Snakemake takes a table for up to date when its records can not be made.
+    lost = [name for name in all_records(SUITE) if not (Path(TARGET) / name).is_file()]
+    if lost:
+        raise WorkflowError(
+            f"{TARGET}/{lost[0]}: missing, with {len(lost) - 1} more; publish the scale again "
+            f"(make publish), or leave root out to work in {ROOT}"
+        )
+
+
 wildcard_constraints:
-    root="work/[a-z][a-z0-9]*",
+    root="(work|results)/[a-z][a-z0-9]*",
     model="[^/]+",
     checkpoint="[^/]+",
     run=r"(scratch|continued|math|supervised)/[^/]+/[^/]+/seed\d+",
@@ -202,17 +216,13 @@ def analogue_tokens(wildcards):
     return {"data": str(LAYOUT.tokens(wildcards.corpus, tokenizer)), "tokenizer": tokenizer}
 
 
-def item_records(item):
+def records_of(item):
     """The records that a table or figure is made of, below the root of the wildcards."""
+    return lambda wildcards: [f"{wildcards.root}/{name}" for name in item_records(SUITE, item)]
 
-    def records(wildcards):
-        root = wildcards.root
-        files = [f"{root}/runs/{run}/{name}" for run in SUITE.runs(item) for name in RECORDS[item]]
-        for model, point in SUITE.checkpoints(item):
-            files += [f"{root}/models/{model}/{point}/{name}" for name in RECORDS[item]]
-        return files
 
-    return records
+def every_record(wildcards):
+    return [f"{wildcards.root}/{name}" for name in all_records(SUITE)]
 
 
 def calibrated_records(wildcards):
@@ -233,7 +243,7 @@ def selected(item, files):
         if item not in SUITE.select.items:
             known = ", ".join(SUITE.select.items)
             raise WorkflowError(f"{item} is not in select.items of {CONFIG} (those are: {known})")
-        return [f"{ROOT}/{name}" for name in files]
+        return [f"{TARGET}/{name}" for name in files]
 
     return target
 
@@ -265,22 +275,26 @@ ITEMS = {
         ),
     ],
     "table6": table("table6"),
+    "table5": [*table("table5"), *figure("table5")],
     "table7": table("table7"),
     "table8": table("table8"),
 }
 
 
+# What needs no run, or takes whatever runs there are.
+ALWAYS = {
+    "table3": table("table3"),
+    "table9": table("table9"),
+    "gradients": figure("gradients"),
+    "claims": [*table("claims"), *table("claims_by_pair")],
+}
+
+
 def items_of(kind):
-    """The files of all selected items whose target begins with ``kind``."""
+    """The files of all selected items that begin with ``kind``, and of those always there."""
     items = [item for item in SUITE.select.items if item in ITEMS]
     if "table4" in items:
         items.append("calibration")
-    return [f"{ROOT}/{f}" for item in items for f in ITEMS[item] if f.startswith(kind)]
-
-
-def teacher_records(wildcards):
-    teachers = SUITE.teachers("figure2")
-    return [
-        f"{wildcards.root}/models/{name}/{last_checkpoint(SUITE, name)}/heldout.json"
-        for name in teachers
-    ]
+    files = [name for item in items for name in ITEMS[item]]
+    files += [name for names in ALWAYS.values() for name in names]
+    return [f"{TARGET}/{name}" for name in files if name.startswith(kind)]

@@ -1,0 +1,37 @@
+"""Which records a scale's tables, figures and claims are made of. Light, as the Snakefile asks."""
+
+from __future__ import annotations
+
+from tad.config import Suite
+from tad.layout import RECORDS
+from tad.specs import last_checkpoint
+
+OF_EVERY_RUN = ("train.jsonl", "manifest.json")
+COMPANIONS = {"fewshot.json": "fewshot.items.jsonl.gz", "calibration.json": "calibration.npz"}
+"""What is written beside a record, and paired tests read."""
+
+
+def item_records(suite: Suite, item: str) -> list[str]:
+    """Records of an item, relative to the root, in the order of its runs and checkpoints."""
+    names = RECORDS.get(item, ())
+    files = [f"runs/{run}/{name}" for run in suite.runs(item) for name in names]
+    for model, point in suite.checkpoints(item):
+        files += [f"models/{model}/{point}/{name}" for name in names]
+    if item == "figure2":
+        files = [
+            f"models/{teacher}/{last_checkpoint(suite, teacher)}/heldout.json"
+            for teacher in suite.teachers(item)
+        ]
+    return files
+
+
+def all_records(suite: Suite) -> list[str]:
+    """Every record of the selected items with its companions, sorted, without repeats."""
+    found = {f for item in suite.select.items for f in item_records(suite, item)}
+    for item in suite.select.items:
+        found |= {f"runs/{run}/{name}" for run in suite.runs(item) for name in OF_EVERY_RUN}
+    for file in list(found):
+        folder, _, name = file.rpartition("/")
+        if name in COMPANIONS:
+            found.add(f"{folder}/{COMPANIONS[name]}")
+    return sorted(found)

@@ -43,9 +43,15 @@ def heldout_table(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(tables, axis=1).reset_index()
 
 
-def write_heldout(suite: Suite, root: Path) -> None:
-    """Write the held-out table of a root. Raises RecordError for a missing record."""
-    frame = heldout_frame(root, suite.runs("heldout"))
+HELDOUT_TITLES = {
+    "heldout": "Held-out divergences",
+    "ablations": "Held-out divergences without the cosine term, and of DKD",
+}
+
+
+def write_heldout(suite: Suite, root: Path, name: str = "heldout") -> None:
+    """Write the held-out table of an item. Raises RecordError for a missing record."""
+    frame = heldout_frame(root, suite.runs(name))
     table = heldout_table(frame)
     header = ["Stage", "Pair", "Method", "Seeds", *HELDOUT.values()]
     rows = [
@@ -57,11 +63,11 @@ def write_heldout(suite: Suite, root: Path) -> None:
         f"Validation split, scale {suite.scale}, nats a token; mean and 95% t interval over "
         "seeds, or one seed as measured. T is the teacher, S the student; lower is better."
     )
-    title = "Held-out divergences"
+    title = HELDOUT_TITLES[name]
     pairs = table["pair"].tolist()
     blocks = frozenset(i for i in range(1, len(pairs)) if pairs[i] != pairs[i - 1])
     rendered = Table(title=title, header=header, rows=rows, notes=(note,), left=3, blocks=blocks)
-    rendered.write(root / "tables", "heldout", table)
+    rendered.write(root / "tables", name, table)
 
 
 def write_table(name: str, suite: Suite, root: Path) -> None:
@@ -72,8 +78,8 @@ def write_table(name: str, suite: Suite, root: Path) -> None:
             f"{item} is not in select.items of scale {suite.scale} "
             f"(those are: {', '.join(suite.select.items)})"
         )
-    if name == "heldout":
-        write_heldout(suite, root)
+    if name in HELDOUT_TITLES:
+        write_heldout(suite, root, name)
     elif name == "calibration":
         write_calibration(suite, root)
     elif name in math_pages.TITLES:
@@ -85,7 +91,9 @@ def write_table(name: str, suite: Suite, root: Path) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Command line; 0 when the table is written, 2 for bad input."""
     parser = command_line("analysis.tables", __doc__)
-    parser.add_argument("table", choices=["heldout", "calibration", *TITLES, *math_pages.TITLES])
+    parser.add_argument(
+        "table", choices=[*HELDOUT_TITLES, "calibration", *TITLES, *math_pages.TITLES]
+    )
     add_root(parser)
     options = parser.parse_args(arguments)
     return exit_code(

@@ -21,6 +21,7 @@ from tad.command import UserError
 from tad.layout import RECORDS
 from tad.run_id import METHODS, STAGES, Method, RunId, RunIdError
 from tad.schema import (
+    Baselines,
     Corpus,
     Evaluation,
     Instructions,
@@ -55,6 +56,7 @@ class Suite(Strict):
     models: dict[str, Model]
     pairs: dict[str, Pair]
     stages: dict[Stage, Training]
+    baselines: Baselines
     items: dict[str, Item]
     evaluation: Evaluation = Evaluation()
 
@@ -69,7 +71,10 @@ class Suite(Strict):
             entry = self.items[name]
             for pair in entry.pairs:
                 for method in entry.methods:
-                    if pair in self.select.pairs and method in self.select.methods:
+                    if pair not in self.select.pairs or method not in self.select.methods:
+                        continue
+                    # Without the term where it never was is the method itself.
+                    if self.pairs[pair].hidden_cosine or not method.endswith("_nocosine"):
                         for seed in self.seeds:
                             found.add(RunId(entry.stage, pair, Method.parse(method), seed))
         pairs = list(self.pairs)
@@ -232,6 +237,8 @@ def _check_names(suite: Suite, path: Path) -> None:
             model, _, point = checkpoint.partition("/")
             known(f"items.{name}.checkpoints", model, suite.models)
             known(f"items.{name}.checkpoints", point, suite.models[model].checkpoints)
+    for stage, model in suite.baselines.miniplm.reference.items():
+        known(f"baselines.miniplm.reference.{stage}", model, suite.models)
     for name, pair in suite.pairs.items():
         known(f"pairs.{name}.teacher", pair.teacher, suite.models)
         if pair.student.model is not None:

@@ -10,19 +10,28 @@ The result goes to ``work/{scale}/runs/RUN/``. An interrupted run continues with
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+from torch.utils.data import Dataset, Subset
 from transformers import PreTrainedModel
 
 from tad.command import command_line, exit_code
-from tad.config import ConfigError, load_suite
+from tad.config import load_suite
+from tad.generation import GeneratedTokens
 from tad.layout import Layout
 from tad.models import choose_attention, load_model, load_tokenizer
-from tad.run_id import LOGIT_METHODS, PLAIN_METHODS, Method, RunId
+from tad.on_policy import OnPolicy, OnPolicyTrainer
+from tad.packing import PackedTokens
+from tad.records import fingerprint, read_json
+from tad.run_id import RunId
+from tad.selection import selected_rows
 from tad.specs import RunSpec, run_spec
 from tad.students import build_student
-from tad.trainer import Objective
-from tad.training import plain_logging, run_job
+from tad.trainer import DistillationTrainer, Objective
+from tad.training import plain_logging, run_job, training_order
 from tad.vocabulary import shared_vocabulary
 
 
@@ -32,12 +41,6 @@ def distill(config: str, run: RunId, *, force: bool = False) -> None:
     Raises UserError for bad input.
     """
     suite = load_suite(config)
-    trained = LOGIT_METHODS + PLAIN_METHODS
-    if run.method.name not in trained:
-        raise ConfigError(
-            f"run {run}: method {run.method} is not trained by tad.distill (those are: "
-            f"{', '.join(trained)})"
-        )
     spec, layout = run_spec(suite, run), Layout.work(suite.scale)
     tokenizer = load_tokenizer(spec.tokenizer)
     run_job(
@@ -47,11 +50,42 @@ def distill(config: str, run: RunId, *, force: bool = False) -> None:
         force=force,
         tokenizer=tokenizer,
         build=lambda: _models(spec, tokenizer),
-        objective=Objective(
-            method=Method("clm") if run.method.name in PLAIN_METHODS else run.method,
-            temperature=spec.temperature, hidden_cosine=spec.hidden_cosine
-        ),
+        trainer_class=_trainer_class(spec, run),
+        train_rows=_train_rows(spec),
     )
+
+
+def _trainer_class(spec: RunSpec, run: RunId) -> Callable[..., DistillationTrainer]:
+    """The trainer of a method, but for its models and data."""
+    if run.method.name == "minillm":
+        assert spec.writing is not None  # a spec of this method has it
+        writing = spec.writing.model_dump(include={"prompt_tokens", "temperature", "top_p"})
+        return partial(OnPolicyTrainer, on_policy=OnPolicy(**writing))
+    objective = Objective(
+        method=run.method.trained_as,
+        temperature=spec.temperature,
+        hidden_cosine=spec.hidden_cosine,
+    )
+    return partial(DistillationTrainer, objective=objective)
+
+
+def _train_rows(spec: RunSpec) -> Callable[[], tuple[Dataset, str]] | None:
+    """What is trained on in the place of the corpus: selected sequences, or the teacher's text."""
+    context = spec.optimisation.context
+
+    def selected() -> tuple[Dataset, str]:
+        folder = Path(spec.selection.folder)
+        rows = Subset(PackedTokens(spec.data, "train", context), selected_rows(folder).tolist())
+        record = read_json(folder / "selection.json")
+        return rows, fingerprint([record["fingerprint"], record["delta"]])
+
+    def written() -> tuple[Dataset, str]:
+        rows = GeneratedTokens(spec.writing.folder, context)
+        return training_order(rows, spec.optimisation), rows.fingerprint
+
+    if spec.selection is not None:
+        return selected
+    return written if spec.writing is not None and spec.writing.folder else None
 
 
 def _models(spec: RunSpec, tokenizer: Any) -> tuple[PreTrainedModel, dict[str, Any]]:

@@ -134,8 +134,8 @@ def account_of_shape(family: Family, shape: Shape, *, max_positions: int = 8192)
     hidden, width = shape.hidden_size, shape.heads * shape.head_dim
     keys = shape.kv_heads * shape.head_dim
     attention = hidden * (width + 2 * keys) + width * hidden
-    # Phi's MLP has two matrices, the gated ones three.
-    mlp = (2 if family == "phi" else 3) * hidden * shape.intermediate_size
+    # The MLPs of Phi and OPT have two matrices, the gated ones three.
+    mlp = (2 if family in ("phi", "opt") else 3) * hidden * shape.intermediate_size
     vocabulary = 2 * shape.vocab_size * hidden
     return Account(
         linear=2 * shape.layers * (attention + mlp),
@@ -255,7 +255,7 @@ def method_cost(
     """
     if method not in METHODS:
         raise FlopsError(f"method {method!r} is unknown (allowed: {', '.join(METHODS)})")
-    told = assumptions or Assumptions()
+    told, method = assumptions or Assumptions(), method.removesuffix("_nocosine")
     train = student.training(context, conventions, frozen=frozen)
     plain = LOSS_OPERATIONS["clm"] * vocabulary
     if method in ("clm", "clm_matched", "sft"):
@@ -350,6 +350,12 @@ def pair_account(suite: Suite, pair_id: str) -> PairAccount:
         made_from_teacher=made,
         freezes=made and same_role and student_shape.hidden_size == teacher_shape.hidden_size,
     )
+
+
+def model_account(suite: Suite, model: str) -> Account:
+    """The account of a model of the suite in its sizes there. Raises FlopsError."""
+    entry = suite.models[model]
+    return account_of_shape(entry.family, _sized(suite, entry.tokenizer, entry.shape))
 
 
 def _sized(suite: Suite, tokenizer: str, shape: Shape) -> Shape:

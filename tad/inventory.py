@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from tad.config import Suite
 from tad.layout import RECORDS
+from tad.run_id import RunId
 from tad.specs import last_checkpoint
 
 OF_EVERY_RUN = ("train.jsonl", "manifest.json")
-COMPANIONS = {"fewshot.json": "fewshot.items.jsonl.gz", "calibration.json": "calibration.npz"}
+COMPANIONS = {
+    "fewshot.json": "fewshot.items.jsonl.gz",
+    "calibration.json": "calibration.npz",
+    "selection.json": "scores.npz",
+}
 """What is written beside a record, and paired tests read."""
+
+
+def offline_record(run: RunId) -> str | None:
+    """Where the cost of what was done ahead of a run is recorded, relative to the root."""
+    place = f"{run.stage}/{run.pair}/seed{run.seed}"
+    if run.method.name == "miniplm":
+        return f"selections/{place}/selection.json"
+    return f"generated/{place}/manifest.json" if run.method.name == "seq_kd" else None
 
 
 def item_records(suite: Suite, item: str) -> list[str]:
@@ -29,7 +42,9 @@ def all_records(suite: Suite) -> list[str]:
     """Every record of the selected items with its companions, sorted, without repeats."""
     found = {f for item in suite.select.items for f in item_records(suite, item)}
     for item in suite.select.items:
-        found |= {f"runs/{run}/{name}" for run in suite.runs(item) for name in OF_EVERY_RUN}
+        for run in suite.runs(item):
+            found |= {f"runs/{run}/{name}" for name in OF_EVERY_RUN}
+            found |= {record for record in [offline_record(run)] if record}
     for file in list(found):
         folder, _, name = file.rpartition("/")
         if name in COMPANIONS:

@@ -24,6 +24,7 @@ RECORDS = {
     "table8": ("math.json",),
     "figure1": ("train.jsonl",),
     "heldout": ("heldout.json",),
+    "ablations": ("heldout.json",),
 }
 """Files of every run of an item that its table or figure reads."""
 
@@ -54,6 +55,14 @@ class Layout:
     def analogues(self, corpus: str) -> Path:
         """Folder of the few-shot analogues made from a corpus, one subfolder a task."""
         return self.root / "analogues" / corpus
+
+    def selection(self, stage: str, pair: str, seed: int) -> Path:
+        """Folder of a difference sampling: ``scores.npz`` and ``selection.json``."""
+        return self.root / "selections" / stage / pair / f"seed{seed}"
+
+    def generated(self, stage: str, pair: str, seed: int) -> Path:
+        """Folder of text that a teacher wrote, a packed corpus."""
+        return self.root / "generated" / stage / pair / f"seed{seed}"
 
     def problems(self) -> Path:
         """Folder of the generated math problems: text, instructions and test items."""

@@ -8,6 +8,7 @@ up to the last; ``--checkpoint NAME`` one of them, from the one before it. The r
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -19,7 +20,7 @@ from tad.layout import Layout
 from tad.models import choose_attention, load_model, load_tokenizer
 from tad.run_id import Method
 from tad.specs import PretrainSpec, pretrain_spec
-from tad.trainer import Objective
+from tad.trainer import DistillationTrainer, Objective
 from tad.training import plain_logging, run_job
 
 
@@ -40,7 +41,7 @@ def pretrain(config: str, model: str, checkpoint: str | None, *, force: bool = F
             force=force,
             tokenizer=tokenizer,
             build=lambda spec=spec, tokenizer=tokenizer: (_model(spec, tokenizer), {}),
-            objective=Objective(method=Method("clm")),
+            trainer_class=partial(DistillationTrainer, objective=Objective(method=Method("clm"))),
             skip_sequences=spec.skip_tokens // spec.optimisation.context,
         )
 

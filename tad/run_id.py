@@ -19,7 +19,9 @@ METHODS = (
     "clm",
     "clm_matched",
     "vanilla_kd",
+    "vanilla_kd_nocosine",
     "rkl",
+    "rkl_nocosine",
     "tad",
     "dkd",
     "miniplm",
@@ -30,7 +32,7 @@ METHODS = (
 LOGIT_METHODS = ("clm", "vanilla_kd", "rkl", "tad", "dkd")
 """The methods whose loss is a function of the two models' logits."""
 
-PLAIN_METHODS = ("clm_matched", "sft")
+PLAIN_METHODS = ("clm_matched", "miniplm", "seq_kd", "sft")
 """The methods that train by plain CLM; what differs is the data, or how much of it."""
 
 _TAD = re.compile(r"tad-k(?P<k>[1-9]\d*)-b(?P<beta>\d+(?:\.\d+)?)")
@@ -62,6 +64,13 @@ class Method:
             )
         if self.name == "tad" and float(f"{self.beta:.6f}") != self.beta:
             raise RunIdError(f"beta={self.beta!r} has more than six decimals; round it")
+
+    @property
+    def trained_as(self) -> Method:
+        """The method whose loss this one minimises: itself, plain CLM, or what it is a row of."""
+        if self.name in PLAIN_METHODS:
+            return Method("clm")
+        return Method(self.name.removesuffix("_nocosine"), self.k, self.beta)
 
     def __str__(self) -> str:
         if self.name != "tad":

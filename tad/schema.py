@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 Stage = Literal["scratch", "continued", "math", "supervised"]
-Family = Literal["qwen2", "phi", "gemma2", "phi3", "llama"]
+Family = Literal["qwen2", "phi", "gemma2", "phi3", "llama", "opt"]
 
 
 class Strict(BaseModel):
@@ -104,6 +104,37 @@ class Pair(Strict):
     tokens: dict[Stage, Count]
     hidden_cosine: bool = False
     gpus: Count = 1
+
+
+class MiniPLM(Strict):
+    """Difference sampling: the ``delta`` of a candidate pool that the teacher prefers to a small
+    ``reference`` model (by stage), the pool being 1 / delta times the training budget."""
+
+    delta: Annotated[float, Field(gt=0, le=1)]
+    reference: dict[Stage, str]
+
+
+class Sampling(Strict):
+    """How text is written: after ``prompt_tokens`` of a corpus sequence, to its full length."""
+
+    prompt_tokens: Count
+    temperature: Positive = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+
+class OnPolicySampling(Sampling):
+    """MiniLLM: the student writes at every step, which is slow; so it gets ``token_share`` of the
+    pair's budget."""
+
+    token_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+
+class Baselines(Strict):
+    """What methods need that are no loss on the corpus alone."""
+
+    miniplm: MiniPLM
+    seq_kd: Sampling
+    minillm: OnPolicySampling
 
 
 class Loop(Strict):

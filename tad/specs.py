@@ -6,6 +6,8 @@ fingerprint of a checkpoint is taken from. Light to import, because the Snakefil
 
 from __future__ import annotations
 
+import math
+
 from tad.config import ConfigError, Suite
 from tad.flops import matched_tokens
 from tad.layout import Layout
@@ -37,9 +39,30 @@ class Optimisation(Strict):
         return self.steps * self.batch_size * self.context
 
 
+class SelectionSpec(Strict):
+    """Difference sampling (MiniPLM): ``delta`` of the first ``sequences`` in training order."""
+
+    folder: str
+    reference: str
+    sequences: int
+    delta: float
+
+
+class WritingSpec(Strict):
+    """Text that a model writes: the teacher, to ``folder`` (Seq-KD), or the student while it
+    trains (MiniLLM)."""
+
+    folder: str | None
+    sequences: int
+    prompt_tokens: int
+    temperature: float
+    top_p: float
+
+
 class RunSpec(Strict):
     """One distillation. ``teacher`` and ``start`` are folders or hub ids; a student without
-    ``start`` is made from the teacher in ``shape``."""
+    ``start`` is made from the teacher in ``shape``. ``selection`` and ``writing`` say what is
+    trained on instead of the corpus as it comes."""
 
     run: str
     data: str
@@ -50,6 +73,8 @@ class RunSpec(Strict):
     temperature: float
     hidden_cosine: bool
     optimisation: Optimisation
+    selection: SelectionSpec | None = None
+    writing: WritingSpec | None = None
 
 
 class PretrainSpec(Strict):
@@ -76,6 +101,8 @@ def run_spec(suite: Suite, run: RunId) -> RunSpec:
     layout = Layout.work(suite.scale)
     student = pair.student
     tokenizer = suite.models[student.model or pair.teacher].tokenizer
+    optimisation = _optimisation(training, _steps(suite, run), run.seed)
+    sequences = optimisation.steps * optimisation.batch_size
     return RunSpec(
         run=str(run),
         data=str(layout.tokens(training.corpus, tokenizer)),
@@ -84,8 +111,41 @@ def run_spec(suite: Suite, run: RunId) -> RunSpec:
         shape=student.shape,
         start=_start(suite, run),
         temperature=training.temperature,
-        hidden_cosine=pair.hidden_cosine,
-        optimisation=_optimisation(training, _steps(suite, run), run.seed),
+        hidden_cosine=pair.hidden_cosine and not run.method.name.endswith("_nocosine"),
+        optimisation=optimisation,
+        selection=_selection(suite, run, sequences) if run.method.name == "miniplm" else None,
+        writing=_writing(suite, run, sequences),
+    )
+
+
+def _selection(suite: Suite, run: RunId, sequences: int) -> SelectionSpec:
+    values = suite.baselines.miniplm
+    if run.stage not in values.reference:
+        known = ", ".join(values.reference)
+        raise ConfigError(f"run {run}: baselines.miniplm.reference has {known} only")
+    model = values.reference[run.stage]
+    return SelectionSpec(
+        folder=str(Layout.work(suite.scale).selection(run.stage, run.pair, run.seed)),
+        reference=weights(suite, model, last_checkpoint(suite, model)),
+        sequences=math.ceil(sequences / values.delta),
+        delta=values.delta,
+    )
+
+
+def _writing(suite: Suite, run: RunId, sequences: int) -> WritingSpec | None:
+    """What is written for Seq-KD and MiniLLM; None for other methods."""
+    if run.method.name not in ("seq_kd", "minillm"):
+        return None
+    values = getattr(suite.baselines, run.method.name)
+    folder = None
+    if run.method.name == "seq_kd":
+        folder = str(Layout.work(suite.scale).generated(run.stage, run.pair, run.seed))
+    return WritingSpec(
+        folder=folder,
+        sequences=sequences,
+        prompt_tokens=values.prompt_tokens,
+        temperature=values.temperature,
+        top_p=values.top_p,
     )
 
 
@@ -111,11 +171,14 @@ def _steps(suite: Suite, run: RunId) -> int:
 
 
 def token_budget(suite: Suite, run: RunId) -> int:
-    """Tokens that a run may train on: its pair's, or for ``clm_matched`` what TAD's FLOPs buy.
+    """Tokens that a run may train on: its pair's, for ``clm_matched`` what TAD's FLOPs buy, for
+    ``minillm`` its share.
 
     Raises ConfigError where that is more text than there is.
     """
     tokens = suite.pairs[run.pair].tokens[run.stage]
+    if run.method.name == "minillm":
+        return int(tokens * suite.baselines.minillm.token_share)
     if run.method.name != "clm_matched":
         return tokens
     tokens = matched_tokens(suite, run.pair, stage=run.stage)

@@ -35,7 +35,7 @@ from tad.layout import MODEL_FILES
 from tad.packing import PackedTokens
 from tad.records import fingerprint, provenance, read_json, write_json, write_json_lines
 from tad.specs import Optimisation, PretrainSpec, RunSpec
-from tad.trainer import DistillationTrainer, Objective
+from tad.trainer import DistillationTrainer
 
 LOG_POINTS = 100
 """Lines of ``train.jsonl`` besides the held-out points."""
@@ -51,10 +51,14 @@ def run_job(
     force: bool,
     tokenizer: PreTrainedTokenizerBase,
     build: Callable[[], tuple[PreTrainedModel, dict[str, Any]]],
-    objective: Objective,
+    trainer_class: Callable[..., DistillationTrainer],
     skip_sequences: int = 0,
+    train_rows: Callable[[], tuple[Dataset, str]] | None = None,
 ) -> None:
-    """Train what ``build`` returns (a model, and further arguments of DistillationTrainer).
+    """Train what ``build`` returns (a model, and further arguments of ``trainer_class``).
+
+    ``train_rows`` gives other sequences to train on than the corpus, in training order, and a
+    fingerprint of them.
 
     ``out`` receives the model, ``train.jsonl`` and ``manifest.json``; ``checkpoints`` holds what an
     interrupted job resumes from. A job that is finished is left alone, unless ``force`` asks to
@@ -64,7 +68,8 @@ def run_job(
     values = spec.optimisation
     train = open_rows(spec.data, "train", values.context)
     held_out = open_rows(spec.data, "validation", values.context)
-    job = fingerprint({"spec": spec.model_dump(), "data": train.fingerprint})
+    rows, print_of_rows = train_rows() if train_rows else (None, None)
+    job = fingerprint({"spec": spec.model_dump(), "data": train.fingerprint, "rows": print_of_rows})
     start = time.monotonic()
     with CheckpointFolder(checkpoints, job) as folder:
         if force:
@@ -75,15 +80,14 @@ def run_job(
         model, extra = build()
         resume = folder.latest()
         log.info("%s: %s", out, f"resuming from {resume.name}" if resume else "starting")
-        rows = _order(train, values, skip_sequences)
+        rows = rows or training_order(train, values, skip_sequences)
         history = _History(out / "train.jsonl", step_tokens(train, values))
-        trainer = DistillationTrainer(
+        trainer = trainer_class(
             model=model,
             args=_arguments(values, folder.path, fresh=resume is None),
             train_dataset=rows,
             eval_dataset=_evenly(held_out, values.evaluation_sequences),
             data_collator=collate,
-            objective=objective,
             fused=values.fused,
             callbacks=[history, folder.callback()],
             **extra,
@@ -97,6 +101,7 @@ def run_job(
                 "fingerprint": job,
                 "spec": spec.model_dump(),
                 "data_fingerprint": train.fingerprint,
+                "rows_fingerprint": print_of_rows,
                 "tokens": values.steps * step_tokens(train, values),
                 "epochs": values.steps * values.batch_size / len(train),
                 "parameters": sum(p.numel() for p in model.parameters()),
@@ -121,7 +126,7 @@ def _finished(manifest: Path, job: str) -> bool:
     return manifest.is_file() and read_json(manifest)["fingerprint"] == job
 
 
-def _order(data: PackedTokens | InstructionRows, values: Optimisation, skip: int) -> Dataset:
+def training_order(data: Dataset, values: Optimisation, skip: int = 0) -> Dataset:
     """The sequences in training order: every pass is a new permutation drawn from the seed.
 
     The order is fixed here and read sequentially, so that it does not depend on how the Trainer

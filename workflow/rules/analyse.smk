@@ -51,27 +51,29 @@ rule draw_figure2:
 
 rule table_heldout:
     input:
-        records_of("heldout"),
+        lambda w: records_of(w.kind)(w),
     output:
-        "{root}/tables/heldout.csv",
+        "{root}/tables/{kind}.csv",
         report(
-            "{root}/tables/heldout.html",
+            "{root}/tables/{kind}.html",
             caption="../report/heldout.rst",
             category="Tables",
-            labels={"item": "Held-out divergences"},
+            labels={"item": "Held-out, {kind}"},
         ),
-        "{root}/tables/heldout.md",
-        "{root}/tables/heldout.tex",
+        "{root}/tables/{kind}.md",
+        "{root}/tables/{kind}.tex",
     log:
-        "{root}/logs/analysis/heldout.log",
+        "{root}/logs/analysis/{kind}.log",
+    wildcard_constraints:
+        kind="heldout|ablations",
     conda:
         ENVIRONMENT
     threads: 1
     params:
         config=CONFIG,
     shell:
-        "python -m analysis.tables heldout --config {params.config} --root {wildcards.root}"
-        " > {log} 2>&1"
+        "python -m analysis.tables {wildcards.kind} --config {params.config}"
+        " --root {wildcards.root} > {log} 2>&1"
 
 
 rule table_fewshot:
@@ -307,6 +309,74 @@ rule draw_gradients:
         "python -m analysis.gradients --out {wildcards.root}/figures > {log} 2>&1"
 
 
+rule table_costs:
+    input:
+        every_record,
+    output:
+        "{root}/tables/costs.csv",
+        report(
+            "{root}/tables/costs.html",
+            caption="../report/costs.rst",
+            category="Tables",
+            labels={"item": "Costs of the runs"},
+        ),
+        "{root}/tables/costs.md",
+        "{root}/tables/costs.tex",
+    log:
+        "{root}/logs/analysis/costs.log",
+    conda:
+        ENVIRONMENT
+    threads: 1
+    params:
+        config=CONFIG,
+    shell:
+        "python -m analysis.run_costs --config {params.config} --root {wildcards.root}"
+        " > {log} 2>&1"
+
+
+rule draw_labels:
+    output:
+        report(
+            "{root}/figures/labels.png",
+            caption="../report/labels.rst",
+            category="Figures",
+            labels={"item": "TAD and DKD against the label"},
+        ),
+        "{root}/figures/labels.pdf",
+        "{root}/figures/labels.csv",
+    log:
+        "{root}/logs/analysis/labels.log",
+    conda:
+        ENVIRONMENT
+    threads: 1
+    shell:
+        "python -m analysis.label_figure --out {wildcards.root}/figures > {log} 2>&1"
+
+
+rule draw_selection:
+    input:
+        selection_records,
+    output:
+        report(
+            "{root}/figures/selection.png",
+            caption="../report/selection.rst",
+            category="Figures",
+            labels={"item": "MiniPLM scores"},
+        ),
+        "{root}/figures/selection.pdf",
+        "{root}/figures/selection.csv",
+    log:
+        "{root}/logs/analysis/selection.log",
+    conda:
+        ENVIRONMENT
+    threads: 1
+    params:
+        selections=selection_names,
+    shell:
+        "python -m analysis.selection_figure --out {wildcards.root}/figures/selection"
+        " {params.selections} > {log} 2>&1"
+
+
 rule figure1:
     input:
         selected("figure1", ITEMS["figure1"]),
@@ -380,6 +450,26 @@ rule claims:
 rule gradients:
     input:
         [f"{TARGET}/{name}" for name in ALWAYS["gradients"]],
+
+
+rule labels:
+    input:
+        [f"{TARGET}/{name}" for name in ALWAYS["labels"]],
+
+
+rule ablations:
+    input:
+        selected("ablations", ITEMS["ablations"]),
+
+
+rule costs:
+    input:
+        [f"{TARGET}/{name}" for name in table("costs")],
+
+
+rule selection:
+    input:
+        [f"{TARGET}/{name}" for name in figure("selection")],
 
 
 rule figures:

@@ -53,7 +53,9 @@ wildcard_constraints:
     checkpoint="[^/]+",
     run=r"(scratch|continued|math|supervised)/[^/]+/[^/]+/seed\d+",
     subject=r"runs/(scratch|continued|math|supervised)/[^/]+/[^/]+/seed\d+|models/[^/]+/[^/]+",
+    stage="[a-z]+",
     pair="[^/]+",
+    seed=r"\d+",
 
 
 def model_files(folder):
@@ -105,7 +107,55 @@ def pretraining_inputs(wildcards):
 def distill_inputs(wildcards):
     spec = spec_of(wildcards.run)
     start = model_files(spec.start) if spec.start else []
-    return [f"{spec.data}/manifest.json", *model_files(spec.teacher), *start]
+    rows = []
+    if spec.selection:
+        rows = [f"{spec.selection.folder}/{name}" for name in ("scores.npz", "selection.json")]
+    elif spec.writing and spec.writing.folder:
+        rows = [f"{spec.writing.folder}/{name}" for name in ("train.bin", "manifest.json")]
+    return [f"{spec.data}/manifest.json", *model_files(spec.teacher), *start, *rows]
+
+
+def baseline_spec(method):
+    """The spec of the run that a selection, or written text, is made for."""
+    return lambda w: spec_of(f"{w.stage}/{w.pair}/{method}/seed{w.seed}")
+
+
+def selection_inputs(wildcards):
+    spec = baseline_spec("miniplm")(wildcards)
+    models = [*model_files(spec.teacher), *model_files(spec.selection.reference)]
+    return [f"{spec.data}/manifest.json", *models]
+
+
+def selection_options(wildcards):
+    spec = baseline_spec("miniplm")(wildcards)
+    values = spec.selection
+    return (
+        f"--teacher {spec.teacher} --reference {values.reference} --data {spec.data}"
+        f" --tokenizer {spec.tokenizer} --context {spec.optimisation.context}"
+        f" --sequences {values.sequences} --delta {values.delta}"
+        f" --seed {spec.optimisation.seed} --out {values.folder}"
+    )
+
+
+def generation_inputs(wildcards):
+    spec = baseline_spec("seq_kd")(wildcards)
+    return [f"{spec.data}/manifest.json", *model_files(spec.teacher)]
+
+
+def generation_options(wildcards):
+    spec = baseline_spec("seq_kd")(wildcards)
+    values = spec.writing
+    return (
+        f"--teacher {spec.teacher} --data {spec.data} --context {spec.optimisation.context}"
+        f" --sequences {values.sequences} --prompt-tokens {values.prompt_tokens}"
+        f" --temperature {values.temperature} --top-p {values.top_p}"
+        f" --seed {spec.optimisation.seed} --out {values.folder}"
+    )
+
+
+def one_gpu(wildcards):
+    """A GPU where models come from the hub."""
+    return int(SUITE.pretraining is None)
 
 
 def teacher_folder(wildcards):
@@ -132,10 +182,6 @@ def fewshot_model(wildcards):
     kind, *name = Path(wildcards.subject).parts
     hub = kind == "models" and SUITE.models[name[0]].checkpoints[name[1]].hub
     return f"hub:{hub}" if hub else subject_model(wildcards)
-
-
-def subject_gpus(wildcards):
-    return int(SUITE.pretraining is None)
 
 
 def math_settings():
@@ -236,6 +282,30 @@ def calibrated_sums(wildcards):
     return [f"{root}/runs/{run}/{name}" for run in SUITE.runs("table4") for name in names]
 
 
+def selection_runs():
+    """The selections of the first seed, by run."""
+    runs = [run for item in SUITE.select.items for run in SUITE.runs(item)]
+    first = SUITE.seeds[0]
+    found = [run for run in runs if run.method.name == "miniplm" and run.seed == first]
+    return list(dict.fromkeys(found))
+
+
+def selection_records(wildcards):
+    names = ("selection.json", "scores.npz")
+    folders = [f"selections/{run.stage}/{run.pair}/seed{run.seed}" for run in selection_runs()]
+    return [f"{wildcards.root}/{folder}/{name}" for folder in folders for name in names]
+
+
+def selection_names(wildcards):
+    """PAIR=FOLDER of each, with the stage where it is not the first."""
+    names = []
+    for run in selection_runs():
+        name = run.pair if run.stage == "scratch" else f"{run.pair}-{run.stage}"
+        folder = f"{wildcards.root}/selections/{run.stage}/{run.pair}/seed{run.seed}"
+        names.append(f"{name}={folder}")
+    return " ".join(names)
+
+
 def selected(item, files):
     """The files of an item. Raises WorkflowError for one that this scale does not select."""
 
@@ -261,6 +331,7 @@ ITEMS = {
     "figure1": figure("figure1"),
     "figure2": figure("figure2"),
     "heldout": table("heldout"),
+    "ablations": table("ablations"),
     "table1": table("table1"),
     "table2": table("table2"),
     "table4": table("table4"),
@@ -286,6 +357,7 @@ ALWAYS = {
     "table3": table("table3"),
     "table9": table("table9"),
     "gradients": figure("gradients"),
+    "labels": figure("labels"),
     "claims": [*table("claims"), *table("claims_by_pair")],
 }
 
@@ -296,5 +368,9 @@ def items_of(kind):
     if "table4" in items:
         items.append("calibration")
     files = [name for item in items for name in ITEMS[item]]
+    if {"table1", "table4", "table7"} & set(items):
+        files += table("costs")
+    if selection_runs():
+        files += figure("selection")
     files += [name for names in ALWAYS.values() for name in names]
     return [f"{TARGET}/{name}" for name in files if name.startswith(kind)]

@@ -1,3 +1,49 @@
+# What MiniPLM and Seq-KD train on: sequences that the teacher prefers, and text that it writes.
+# Both go on with the finished blocks after an interruption.
+
+
+rule select:
+    input:
+        selection_inputs,
+    output:
+        f"{ROOT}/selections/{{stage}}/{{pair}}/seed{{seed}}/scores.npz",
+        f"{ROOT}/selections/{{stage}}/{{pair}}/seed{{seed}}/selection.json",
+    log:
+        f"{ROOT}/logs/selections/{{stage}}/{{pair}}/seed{{seed}}.log",
+    benchmark:
+        f"{ROOT}/benchmarks/selections/{{stage}}/{{pair}}/seed{{seed}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        gpu=one_gpu,
+    params:
+        options=selection_options,
+    shell:
+        "python -m tad.selection {params.options} > {log} 2>&1"
+
+
+rule generate:
+    input:
+        generation_inputs,
+    output:
+        f"{ROOT}/generated/{{stage}}/{{pair}}/seed{{seed}}/train.bin",
+        f"{ROOT}/generated/{{stage}}/{{pair}}/seed{{seed}}/manifest.json",
+    log:
+        f"{ROOT}/logs/generated/{{stage}}/{{pair}}/seed{{seed}}.log",
+    benchmark:
+        f"{ROOT}/benchmarks/generated/{{stage}}/{{pair}}/seed{{seed}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        gpu=one_gpu,
+    params:
+        options=generation_options,
+    shell:
+        "python -m tad.generation {params.options} > {log} 2>&1"
+
+
 # Students: one job a run. Its checkpoints lie in an undeclared folder, since Snakemake removes the
 # outputs of a job that was interrupted; the declared files appear when the run is finished.
 

@@ -93,7 +93,7 @@ rule fewshot:
         ENVIRONMENT
     threads: 1
     resources:
-        gpu=subject_gpus,
+        gpu=one_gpu,
     params:
         model=fewshot_model,
         options=fewshot_options,
@@ -117,7 +117,7 @@ rule math:
         ENVIRONMENT
     threads: 1
     resources:
-        gpu=subject_gpus,
+        gpu=one_gpu,
     params:
         model=subject_model,
         options=math_options,

@@ -59,15 +59,15 @@ def test_rows_columns_and_average(tmp_path):
     fill(tmp_path, "smoke")
     frame = write(tmp_path, "smoke", "table8")
     methods = list(frame["method"])
-    assert methods[:3] == ["tinyllama-1.1b/2.5t", "sft", "vanilla_kd"]
-    assert methods[3:] == ["tad-k1-b2", "tad-k10-b2"]
+    tads = ["tad-k1-b2", "tad-k5-b2", "tad-k10-b2", "tad-k20-b2"]
+    assert methods == ["tinyllama-1.1b/2.5t", "sft", "vanilla_kd", *tads]
     columns = [dataset.column for dataset in DATASETS.values()]
     assert list(frame.columns[2:11]) == [*columns, "Avg"]
     sft = frame[frame["method"] == "sft"].iloc[0]
     assert sft["GSM8K"] == 10.0 and sft["SAT"] == 17.0 and sft["Avg"] == 13.5
     text = (tmp_path / "tables" / "table8.md").read_text()
     assert "Analogue: generated word problems" in text
-    assert "disagrees on 40 of 800 answers; 80 answers were cut off" in text
+    assert "disagrees on 56 of 1120 answers; 112 answers were cut off" in text
     assert "GSM8K 15" in text and "CLM + SFT: from its CLM run" in text
 
 

@@ -71,8 +71,11 @@ def test_matched_clm_has_the_flops_of_tad():
 
 
 def test_matched_clm_wants_enough_text(tmp_path):
-    path = edited(tmp_path, "smoke", put("corpora", "general", "tokens", 201_000))
-    path.write_text(path.read_text().replace("62000", "150000"))
+    def edit(data):
+        data["corpora"]["general"]["tokens"] = 201_000
+        data["pairs"]["phi2_1b"]["tokens"]["scratch"] = 150_000
+
+    path = edited(tmp_path, "smoke", edit)
     suite = load_suite(path)
     with pytest.raises(ConfigError, match="tokens have the FLOPs of TAD, but max_epochs=1"):
         run_spec(suite, RunId("scratch", "phi2_1b", Method("clm_matched"), 0))

@@ -89,6 +89,8 @@ rule fewshot:
         f"{ROOT}/logs/{{subject}}/fewshot.log",
     benchmark:
         f"{ROOT}/benchmarks/{{subject}}/fewshot.tsv"
+    wildcard_constraints:
+        subject=alone("fewshot.json"),
     conda:
         ENVIRONMENT
     threads: 1
@@ -113,6 +115,8 @@ rule math:
         f"{ROOT}/logs/{{subject}}/math.log",
     benchmark:
         f"{ROOT}/benchmarks/{{subject}}/math.tsv"
+    wildcard_constraints:
+        subject=alone("math.json"),
     conda:
         ENVIRONMENT
     threads: 1
@@ -123,3 +127,58 @@ rule math:
         options=math_options,
     shell:
         "python -m eval.math --model {params.model} --out {output} {params.options} > {log} 2>&1"
+
+
+for group, runs in students_together("fewshot.json").items():
+
+    rule:
+        name:
+            f"fewshot_{group}"
+        input:
+            *(file for run in runs for file in model_files(LAYOUT.run(run))),
+            *(analogues() if runs else []),
+        output:
+            records=[f"{ROOT}/runs/{run}/fewshot.json" for run in runs],
+            rows=[f"{ROOT}/runs/{run}/fewshot.items.jsonl.gz" for run in runs],
+        log:
+            f"{ROOT}/logs/fewshot/{group}.log",
+        benchmark:
+            f"{ROOT}/benchmarks/fewshot/{group}.tsv"
+        conda:
+            ENVIRONMENT
+        threads: 1
+        resources:
+            gpu=one_gpu,
+        params:
+            models=[str(LAYOUT.run(run)) for run in runs],
+            options=fewshot_options,
+        shell:
+            "python -m eval.fewshot --model {params.models} --out {output.records}"
+            " {params.options} > {log} 2>&1"
+
+
+for group, runs in students_together("math.json").items():
+
+    rule:
+        name:
+            f"math_{group}"
+        input:
+            *(file for run in runs for file in model_files(LAYOUT.run(run))),
+            math_items,
+        output:
+            records=[f"{ROOT}/runs/{run}/math.json" for run in runs],
+        log:
+            f"{ROOT}/logs/math/{group}.log",
+        benchmark:
+            f"{ROOT}/benchmarks/math/{group}.tsv"
+        conda:
+            ENVIRONMENT
+        threads: 1
+        resources:
+            gpu=one_gpu,
+        params:
+            models=[str(LAYOUT.run(run)) for run in runs],
+            options=math_options,
+        shell:
+            "python -m eval.math --model {params.models} --out {output.records}"
+            " {params.options} > {log} 2>&1"

@@ -31,6 +31,7 @@ localrules:
     table5,
     table9,
     claims,
+    audit,
     gradients,
     labels,
     ablations,

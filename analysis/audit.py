@@ -415,6 +415,22 @@ def _markdown(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Audit</title><style>
+body {{font: 15px/1.5 system-ui, sans-serif; margin: 2em; max-width: 60em}}
+table {{border-collapse: collapse; margin: 1em 0}}
+th, td {{padding: .25em .8em; text-align: left; border-bottom: 1px solid #ddd}}
+th {{border-bottom: 2px solid #333}}
+</style>{body}</html>
+"""
+
+
+def page(text: str) -> str:
+    """The audit as a page of HTML, for the report."""
+    from markdown_it import MarkdownIt
+
+    return _PAGE.format(body=MarkdownIt("commonmark").enable("table").render(text))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line of ``python -m analysis.reported``: 0, or 2 for values it cannot read."""
     parser = argparse.ArgumentParser(
@@ -423,7 +439,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser("audit", help="recompute what the paper prints")
-    command.add_argument("--out", type=Path, default=FOLDER / "AUDIT.md")
+    command.add_argument(
+        "--out", type=Path, default=FOLDER / "AUDIT.md", help="Markdown, or .html for a page"
+    )
     command.add_argument("--print", action="store_true", help="print it instead of writing it")
     options = parser.parse_args(arguments)
     try:
@@ -431,7 +449,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.print:
             print(text, end="")
         else:
-            write_text(options.out, text)
+            write_text(options.out, page(text) if options.out.suffix == ".html" else text)
             print(options.out)
     except (ReportedError, OSError) as error:
         print(f"analysis.reported: {error}", file=sys.stderr)

@@ -231,3 +231,12 @@ def test_the_convention_in_use_fits_best():
     ways = costs.conventions(load_suite(PROJECT / "config" / "paper.yaml"))
     assert ways["rms"].idxmin() == 4
     assert ways["rms"].round(1).tolist() == [7.7, 8.1, 2.5, 5.4, 2.1, 4.6]
+
+
+def test_the_audit_is_a_page_with_tables_for_the_report(tmp_path):
+    from analysis.audit import main
+
+    assert main(["audit", "--out", str(tmp_path / "audit.html")]) == 0
+    text = (tmp_path / "audit.html").read_text()
+    assert text.startswith("<!doctype html>") and text.count("<table>") >= 10
+    assert "<h1>Audit of the paper" in text

@@ -377,6 +377,23 @@ rule draw_selection:
         " {params.selections} > {log} 2>&1"
 
 
+rule audit_page:
+    output:
+        report(
+            "{root}/tables/audit.html",
+            caption="../report/audit.rst",
+            category="Audit",
+            labels={"item": "The paper's printed numbers"},
+        ),
+    log:
+        "{root}/logs/analysis/audit.log",
+    conda:
+        ENVIRONMENT
+    threads: 1
+    shell:
+        "python -m analysis.reported audit --out {output} > {log} 2>&1"
+
+
 rule figure1:
     input:
         selected("figure1", ITEMS["figure1"]),
@@ -455,6 +472,11 @@ rule gradients:
 rule labels:
     input:
         [f"{TARGET}/{name}" for name in ALWAYS["labels"]],
+
+
+rule audit:
+    input:
+        [f"{TARGET}/{name}" for name in ALWAYS["audit"]],
 
 
 rule ablations:

@@ -377,6 +377,7 @@ ALWAYS = {
     "table9": table("table9"),
     "gradients": figure("gradients"),
     "labels": figure("labels"),
+    "audit": ["tables/audit.html"],
     "claims": [*table("claims"), *table("claims_by_pair")],
 }
 

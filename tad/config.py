@@ -48,6 +48,7 @@ class Suite(Strict):
     scale: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*$")]
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     max_epochs: Positive = 1.0
+    warm_jobs: bool = False
     select: Select
     corpora: dict[str, Corpus]
     instructions: dict[str, Instructions] = {}

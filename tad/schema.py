@@ -319,13 +319,8 @@ class MathEvaluation(Strict):
 
 
 class Evaluation(Strict):
-    """How finished models are measured. ``calibration_positions`` None takes all held-out text.
+    """How finished models are measured. ``calibration_positions`` None takes all held-out text."""
 
-    ``together``: one process scores all students of a pair and seed on a suite, because loading the
-    libraries takes longer than a tiny model's suite. Otherwise each model is a job of its own.
-    """
-
-    together: bool = False
     fewshot: Fewshot | None = None
     math: MathEvaluation | None = None
     calibration_positions: Count | None = None

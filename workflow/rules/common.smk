@@ -2,14 +2,13 @@
 # is read by every `snakemake -n` and by every job on a cluster.
 import json
 import os
-import re
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
 from tad.config import ConfigError, load_suite
 from tad.inventory import all_records, item_records
-from tad.layout import MODEL_FILES, RECORDS, Layout
+from tad.layout import MODEL_FILES, Layout
 from tad.run_id import RunId, RunIdError
 from tad.specs import pretrain_spec, run_spec, weights
 
@@ -37,6 +36,12 @@ ROOT = str(LAYOUT.root)
 TARGET = str(config.get("root", ROOT))
 ENVIRONMENT = "../../environment.yml"
 
+# How a rule runs a module. At small scales loading the libraries takes longer than the job, and a
+# process that has them is forked (tad.warm); it ends with this one.
+PYTHON = "python -m tad.warm" if SUITE.warm_jobs else "python -m"
+if SUITE.warm_jobs:
+    os.environ.setdefault("TAD_WARM", str(os.getpid()))
+
 
 if TARGET != ROOT:
     # Here, because Snakemake takes a table for up to date when its records can not be made.
@@ -53,6 +58,7 @@ wildcard_constraints:
     model="[^/]+",
     checkpoint="[^/]+",
     run=r"(scratch|continued|math|supervised)/[^/]+/[^/]+/seed\d+",
+    subject=r"runs/(scratch|continued|math|supervised)/[^/]+/[^/]+/seed\d+|models/[^/]+/[^/]+",
     stage="[a-z]+",
     pair="[^/]+",
     seed=r"\d+",
@@ -94,7 +100,7 @@ def gpus(run):
 def launcher(wildcards):
     """How a training starts: plain Python, or one process a GPU."""
     count = gpus(wildcards.run)
-    return f"torchrun --standalone --nproc-per-node {count}" if count > 1 else "python"
+    return f"torchrun --standalone --nproc-per-node {count} -m" if count > 1 else PYTHON
 
 
 def pretraining_inputs(wildcards):
@@ -207,25 +213,6 @@ def generated_instructions(name):
 def corpus_param(name):
     parts = (name, *SUITE.corpora[name].also)
     return json.dumps([SUITE.corpora[part].model_dump() for part in parts], sort_keys=True)
-
-
-def students_together(record):
-    """The runs that need a record, by stage, pair and seed; none where each is scored alone."""
-    groups = {}
-    if SUITE.evaluation.together:
-        items = [item for item in SUITE.select.items if record in RECORDS.get(item, ())]
-        for run in dict.fromkeys(run for item in items for run in SUITE.runs(item)):
-            groups.setdefault(f"{run.stage}_{run.pair}_{run.seed}", []).append(run)
-    return groups
-
-
-def alone(record):
-    """What a subject scored by itself is called: any model but the students scored together."""
-    groups = students_together(record)
-    runs = [re.escape(f"runs/{run}") for members in groups.values() for run in members]
-    others = "".join(f"(?!{run}/{re.escape(record)}$)" for run in runs)
-    student = r"runs/(?:scratch|continued|math|supervised)/[^/]+/[^/]+/seed\d+"
-    return rf"{others}(?:{student}|models/[^/]+/[^/]+)"
 
 
 def math_options(wildcards):

@@ -29,7 +29,7 @@ rule heldout_run:
             else ""
         ),
     shell:
-        "python -m eval.heldout --model {params.folder} --teacher {params.teacher}"
+        "{PYTHON} eval.heldout --model {params.folder} --teacher {params.teacher}"
         " --data {params.data} --context {params.context} --out {output.heldout}"
         " --calibration {output.calibration}{params.positions} > {log} 2>&1"
 
@@ -53,7 +53,7 @@ rule heldout_teacher:
         data=teacher_data,
         context=SUITE.stages["scratch"].context,
     shell:
-        "python -m eval.heldout --model {params.folder} --data {params.data}"
+        "{PYTHON} eval.heldout --model {params.folder} --data {params.data}"
         " --context {params.context} --out {output} > {log} 2>&1"
 
 
@@ -72,7 +72,7 @@ rule analogues:
         tokenizer=lambda w: str(LAYOUT.tokenizer(analogue_tokens(w)["tokenizer"])),
         size=lambda w: fewshot_settings().items,
     shell:
-        "python -m eval.analogues --data {params.data} --tokenizer {params.tokenizer}"
+        "{PYTHON} eval.analogues --data {params.data} --tokenizer {params.tokenizer}"
         " --out {output} --items {params.size} > {log} 2>&1"
 
 
@@ -89,8 +89,6 @@ rule fewshot:
         f"{ROOT}/logs/{{subject}}/fewshot.log",
     benchmark:
         f"{ROOT}/benchmarks/{{subject}}/fewshot.tsv"
-    wildcard_constraints:
-        subject=alone("fewshot.json"),
     conda:
         ENVIRONMENT
     threads: 1
@@ -100,7 +98,7 @@ rule fewshot:
         model=fewshot_model,
         options=fewshot_options,
     shell:
-        "python -m eval.fewshot --model {params.model} --out {output.record} {params.options}"
+        "{PYTHON} eval.fewshot --model {params.model} --out {output.record} {params.options}"
         " > {log} 2>&1"
 
 
@@ -115,8 +113,6 @@ rule math:
         f"{ROOT}/logs/{{subject}}/math.log",
     benchmark:
         f"{ROOT}/benchmarks/{{subject}}/math.tsv"
-    wildcard_constraints:
-        subject=alone("math.json"),
     conda:
         ENVIRONMENT
     threads: 1
@@ -126,59 +122,4 @@ rule math:
         model=subject_model,
         options=math_options,
     shell:
-        "python -m eval.math --model {params.model} --out {output} {params.options} > {log} 2>&1"
-
-
-for group, runs in students_together("fewshot.json").items():
-
-    rule:
-        name:
-            f"fewshot_{group}"
-        input:
-            *(file for run in runs for file in model_files(LAYOUT.run(run))),
-            *(analogues() if runs else []),
-        output:
-            records=[f"{ROOT}/runs/{run}/fewshot.json" for run in runs],
-            rows=[f"{ROOT}/runs/{run}/fewshot.items.jsonl.gz" for run in runs],
-        log:
-            f"{ROOT}/logs/fewshot/{group}.log",
-        benchmark:
-            f"{ROOT}/benchmarks/fewshot/{group}.tsv"
-        conda:
-            ENVIRONMENT
-        threads: 1
-        resources:
-            gpu=one_gpu,
-        params:
-            models=[str(LAYOUT.run(run)) for run in runs],
-            options=fewshot_options,
-        shell:
-            "python -m eval.fewshot --model {params.models} --out {output.records}"
-            " {params.options} > {log} 2>&1"
-
-
-for group, runs in students_together("math.json").items():
-
-    rule:
-        name:
-            f"math_{group}"
-        input:
-            *(file for run in runs for file in model_files(LAYOUT.run(run))),
-            math_items,
-        output:
-            records=[f"{ROOT}/runs/{run}/math.json" for run in runs],
-        log:
-            f"{ROOT}/logs/math/{group}.log",
-        benchmark:
-            f"{ROOT}/benchmarks/math/{group}.tsv"
-        conda:
-            ENVIRONMENT
-        threads: 1
-        resources:
-            gpu=one_gpu,
-        params:
-            models=[str(LAYOUT.run(run)) for run in runs],
-            options=math_options,
-        shell:
-            "python -m eval.math --model {params.models} --out {output.records}"
-            " {params.options} > {log} 2>&1"
+        "{PYTHON} eval.math --model {params.model} --out {output} {params.options} > {log} 2>&1"

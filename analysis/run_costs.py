@@ -90,7 +90,8 @@ def costs_table(suite: Suite, frame: pd.DataFrame) -> Table:
     keys = ["stage", "pair", "method"]
     values = ("tokens", "petaflops", "seconds", "ahead", "memory", "score")
     means = {name: over_seeds(frame, keys, name) for name in values}
-    header = ["Stage", "Pair", "Method", "tokens, k", "PFLOPs", "× CLM", "training, s"]
+    unit, factor = _unit(frame["petaflops"].max())
+    header = ["Stage", "Pair", "Method", "tokens, k", unit, "× CLM", "training, s"]
     header += ["ahead, s", "memory, GB", "score"]
     rows, blocks, last = [], set(), None
     for at, key in enumerate(means["tokens"][keys].itertuples(index=False, name=None)):
@@ -106,7 +107,7 @@ def costs_table(suite: Suite, frame: pd.DataFrame) -> Table:
                 *key[:2],
                 method_name(Method.parse(key[2])),
                 f"{mean['tokens'] / 1e3:,.0f}",
-                f"{mean['petaflops']:.3g}",
+                f"{factor * mean['petaflops']:.3g}",
                 ratio,
                 f"{mean['seconds']:.0f}",
                 f"{mean['ahead']:.0f}" if mean["ahead"] else "",
@@ -124,9 +125,15 @@ def costs_table(suite: Suite, frame: pd.DataFrame) -> Table:
     )
 
 
+def _unit(petaflops: float) -> tuple[str, float]:
+    """A unit in which this many PetaFLOPs is a number of ordinary size, and its factor."""
+    units = (("PFLOPs", 1.0), ("TFLOPs", 1e3), ("GFLOPs", 1e6))
+    return next((unit for unit in units if petaflops * unit[1] >= 1), units[-1])
+
+
 def _notes(frame: pd.DataFrame) -> list[str]:
     notes = [
-        "PFLOPs: matrix products of all models involved, counted from their shapes (attention "
+        "FLOPs: matrix products of all models involved, counted from their shapes (attention "
         "causal, frozen matrices as built). Score: few-shot average of Tables 1 and 4, compat "
         "average of Table 7 in the stage math, in percent.",
         "Seconds are wall clock of a process, with loading, evaluation on the way and whatever "

@@ -36,6 +36,8 @@ from tad.specs import run_spec
 ITEM = "table5"
 PAPER_TARGETS = (1e10, 1e11, 1e12)
 BASELINE = "vanilla_kd"
+MIN_BUDGETS = 6
+"""Fewer leave so few degrees of freedom that an interval, however narrow, means nothing."""
 
 
 class Table5Error(UserError, ValueError):
@@ -96,6 +98,12 @@ def _fit(suite: Suite, runs: list[RunId], points: pd.DataFrame) -> Fit | str:
         )
     warm_up = round(values.warmup_fraction * values.steps) * values.batch_size * values.context
     own = points[(points["method"] == str(runs[0].method)) & (points["tokens"] > warm_up)]
+    budgets = own["tokens"].nunique()
+    if budgets < MIN_BUDGETS:
+        return (
+            f"{budgets} budgets are too few to judge a law of three unknowns by; {MIN_BUDGETS} or "
+            f"more are wanted (stages.{runs[0].stage}.evaluations)"
+        )
     try:
         return fit_tokens(own["tokens"], own["loss"], runs=list(own["seed"]))
     except FitError as refusal:

@@ -32,6 +32,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from tad.checkpoints import CheckpointFolder
 from tad.instruct import InstructionRows, collate, open_rows
 from tad.layout import MODEL_FILES
+from tad.offline import training_rows
 from tad.packing import PackedTokens
 from tad.records import fingerprint, provenance, read_json, write_json, write_json_lines
 from tad.specs import Optimisation, PretrainSpec, RunSpec
@@ -132,11 +133,8 @@ def training_order(data: Dataset, values: Optimisation, skip: int = 0) -> Datase
     The order is fixed here and read sequentially, so that it does not depend on how the Trainer
     shuffles or on where a run was resumed. ``skip`` leading sequences were seen by an earlier job.
     """
-    needed, order = skip + values.steps * values.batch_size, []
-    generator = torch.Generator().manual_seed(values.seed)
-    while len(order) < needed:
-        order += torch.randperm(len(data), generator=generator).tolist()
-    return Subset(data, order[skip:needed])
+    rows = training_rows(len(data), skip + values.steps * values.batch_size, values.seed)
+    return Subset(data, rows[skip:].tolist())
 
 
 def _evenly(data: PackedTokens | InstructionRows, count: int) -> Dataset:

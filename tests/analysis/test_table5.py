@@ -93,7 +93,7 @@ def test_a_fit_that_refuses_says_why(tmp_path):
     frame = table5_frame(pair_curves(suite, tmp_path))
     table = table5.table5(suite, frame)
     assert {cell for row in table.rows for cell in row[2:5]} == {"refused"}
-    assert "phi2_1b, Vanilla KD: refused, because 9 points at 3 distinct" in " ".join(table.notes)
+    assert "phi2_1b, Vanilla KD: refused, because 3 budgets are too few" in " ".join(table.notes)
     assert frame["loss"].isna().all() if "loss" in frame else True
     table5.write(suite, tmp_path)
     assert (tmp_path / "figures" / "table5.png").is_file()

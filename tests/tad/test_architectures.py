@@ -67,7 +67,9 @@ def test_paper_model_has_the_published_number_of_parameters(name):
 
 
 def test_every_model_of_the_experiments_is_checked():
-    assert set(models()) == set(PUBLISHED_SIZES)
+    # The references of MiniPLM only score: nothing is built in their shape.
+    built = {name for name, model in models().items() if model.family != "opt"}
+    assert built == set(PUBLISHED_SIZES)
 
 
 @pytest.mark.parametrize("family", CLASSES)

@@ -36,7 +36,7 @@ def test_saved_weights_come_back(tmp_path, tiny_llama):
 @pytest.mark.parametrize(
     ("run", "message"),
     [
-        ("scratch/phi2_1b/miniplm/seed0", "method miniplm is not trained by tad.distill"),
+        ("scratch/phi2_1b/minilm/seed0", "method 'minilm' is unknown"),
         ("scratch/phi9/rkl/seed0", "pair 'phi9'"),
         ("scratch/phi2_1b/rkl", "4 parts"),
         ("scratch/phi2_1b/rkl/seed0", "tokenizer"),  # nothing made yet in this folder

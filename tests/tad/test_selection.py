@@ -205,10 +205,12 @@ def test_the_head_is_scaled_before_it_is_capped():
 
 
 def test_the_pool_is_the_beginning_of_the_training_order():
-    from tad.training import _order
+    from tad.training import training_order
 
     values = SimpleNamespace(steps=5, batch_size=7, seed=11)
-    expected = _order(range(20), values, 0).indices  # 35 of 20 sequences: two passes
+    expected = training_order(range(20), values).indices  # 35 of 20 sequences: two passes
+    assert sorted(expected[:20]) == list(range(20)) and len(set(expected[20:])) == 15
+    assert training_order(range(20), values, 7).indices[:28] == expected[7:]
     assert offline.training_rows(20, 35, 11).tolist() == expected
     assert offline.training_rows(20, 4, 11).tolist() == expected[:4]
 

@@ -17,6 +17,7 @@ from .conftest import REPOSITORY, RUN, Project, make_project
 @pytest.fixture(scope="module")
 def reproduced(taught, tmp_path_factory) -> Project:
     project = taught.copy(tmp_path_factory.mktemp("reproduced") / "project")
+    project.config.write_text("warm_jobs: true\n" + project.config.read_text())
     project.run(
         project.snakemake("--touch", "--", "work/tiny/models/qwen1.5-1.8b/final/manifest.json")
     )

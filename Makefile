@@ -49,11 +49,12 @@ publish: setup
 bench: setup
 	$(RUN) python benchmarks/losses.py suite
 
+# One thread a worker: two workers of two threads each wait for one another on two cores.
 test: setup
-	$(RUN) pytest -n 2 --dist loadfile -m 'not slow'
+	$(RUN) OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile -m 'not slow'
 
 test-slow: setup
-	$(RUN) pytest -m slow
+	$(RUN) OMP_NUM_THREADS=1 pytest -m slow
 
 lint: setup
 	$(RUN) ruff check .

@@ -47,6 +47,7 @@ def publish(scale: str, config: str | None = None, root: Path = Path()) -> Path:
     for folder, patterns in (("tables", ("*",)), ("figures", PICTURES)):
         found = [p for pattern in patterns for p in (source / folder).glob(pattern)]
         files += sorted(p.relative_to(source) for p in found)
+    made_by = provenance()  # before anything is written here, which would make the tree "dirty"
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{scale}-") as temporary:
         new = Path(temporary) / "new"
@@ -64,7 +65,7 @@ def publish(scale: str, config: str | None = None, root: Path = Path()) -> Path:
                     p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in configuration
                 },
                 "files": hashes,
-                **provenance(),
+                **made_by,
             },
         )
         if target.exists():

@@ -21,7 +21,7 @@ rule draw_figure1:
     params:
         config=CONFIG,
     shell:
-        "{PYTHON} analysis.figures figure1 --config {params.config} --root {wildcards.root}"
+        "python -m analysis.figures figure1 --config {params.config} --root {wildcards.root}"
         " > {log} 2>&1"
 
 
@@ -45,7 +45,7 @@ rule draw_figure2:
     params:
         config=CONFIG,
     shell:
-        "{PYTHON} analysis.figures figure2 --config {params.config} --root {wildcards.root}"
+        "python -m analysis.figures figure2 --config {params.config} --root {wildcards.root}"
         " > {log} 2>&1"
 
 
@@ -72,7 +72,7 @@ rule table_heldout:
     params:
         config=CONFIG,
     shell:
-        "{PYTHON} analysis.tables {wildcards.kind} --config {params.config}"
+        "python -m analysis.tables {wildcards.kind} --config {params.config}"
         " --root {wildcards.root} > {log} 2>&1"
 
 
@@ -99,7 +99,7 @@ rule table_fewshot:
     params:
         config=CONFIG,
     shell:
-        "{PYTHON} analysis.tables table{wildcards.number} --config {params.config}"
+        "python -m analysis.tables table{wildcards.number} --config {params.config}"
         " --root {wildcards.root} > {log} 2>&1"
 
 
@@ -126,7 +126,7 @@ rule table_math:
     params:
         config=CONFIG,
     shell:
-        "{PYTHON} analysis.tables table{wildcards.number} --config {params.config}"
+        "python -m analysis.tables table{wildcards.number} --config {params.config}"
         " --root {wildcards.root} > {log} 2>&1"
 
 
@@ -151,7 +151,7 @@ rule table_calibration:
     params:
         config=CONFIG,
     shell:
-        "{PYTHON} analysis.tables calibration --config {params.config} --root {wildcards.root}"
+        "python -m analysis.tables calibration --config {params.config} --root {wildcards.root}"
         " > {log} 2>&1"
 
 
@@ -181,7 +181,7 @@ rule draw_calibration:
     params:
         config=CONFIG,
     shell:
-        "{PYTHON} analysis.figures calibration --pair {wildcards.pair}"
+        "python -m analysis.figures calibration --pair {wildcards.pair}"
         " --config {params.config} --root {wildcards.root} > {log} 2>&1"
 
 
@@ -202,7 +202,7 @@ rule make_table3:
         ENVIRONMENT
     threads: 1
     shell:
-        "{PYTHON} analysis.table3 --root {wildcards.root} > {log} 2>&1"
+        "python -m analysis.table3 --root {wildcards.root} > {log} 2>&1"
 
 
 rule make_table5:
@@ -234,7 +234,7 @@ rule make_table5:
     params:
         config=CONFIG,
     shell:
-        "{PYTHON} analysis.table5 --config {params.config} --root {wildcards.root} > {log} 2>&1"
+        "python -m analysis.table5 --config {params.config} --root {wildcards.root} > {log} 2>&1"
 
 
 rule make_table9:
@@ -254,7 +254,7 @@ rule make_table9:
         ENVIRONMENT
     threads: 1
     shell:
-        "{PYTHON} analysis.table9 --root {wildcards.root} > {log} 2>&1"
+        "python -m analysis.table9 --root {wildcards.root} > {log} 2>&1"
 
 
 rule judge_claims:
@@ -287,7 +287,7 @@ rule judge_claims:
     params:
         config=CONFIG,
     shell:
-        "{PYTHON} analysis.claims --config {params.config} --root {wildcards.root} > {log} 2>&1"
+        "python -m analysis.claims --config {params.config} --root {wildcards.root} > {log} 2>&1"
 
 
 rule draw_gradients:
@@ -306,7 +306,7 @@ rule draw_gradients:
         ENVIRONMENT
     threads: 1
     shell:
-        "{PYTHON} analysis.gradients --out {wildcards.root}/figures > {log} 2>&1"
+        "python -m analysis.gradients --out {wildcards.root}/figures > {log} 2>&1"
 
 
 rule table_costs:
@@ -330,7 +330,7 @@ rule table_costs:
     params:
         config=CONFIG,
     shell:
-        "{PYTHON} analysis.run_costs --config {params.config} --root {wildcards.root}"
+        "python -m analysis.run_costs --config {params.config} --root {wildcards.root}"
         " > {log} 2>&1"
 
 
@@ -350,7 +350,7 @@ rule draw_labels:
         ENVIRONMENT
     threads: 1
     shell:
-        "{PYTHON} analysis.label_figure --out {wildcards.root}/figures > {log} 2>&1"
+        "python -m analysis.label_figure --out {wildcards.root}/figures > {log} 2>&1"
 
 
 rule draw_selection:
@@ -373,7 +373,7 @@ rule draw_selection:
     params:
         selections=selection_names,
     shell:
-        "{PYTHON} analysis.selection_figure --out {wildcards.root}/figures/selection"
+        "python -m analysis.selection_figure --out {wildcards.root}/figures/selection"
         " {params.selections} > {log} 2>&1"
 
 
@@ -391,7 +391,7 @@ rule audit_page:
         ENVIRONMENT
     threads: 1
     shell:
-        "{PYTHON} analysis.reported audit --out {output} > {log} 2>&1"
+        "python -m analysis.reported audit --out {output} > {log} 2>&1"
 
 
 rule figure1:

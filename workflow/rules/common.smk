@@ -36,11 +36,11 @@ ROOT = str(LAYOUT.root)
 TARGET = str(config.get("root", ROOT))
 ENVIRONMENT = "../../environment.yml"
 
-# How a rule runs a module. At small scales loading the libraries takes longer than the job, and a
-# process that has them is forked (tad.warm); it ends with this one.
-PYTHON = "python -m tad.warm" if SUITE.warm_jobs else "python -m"
+# At small scales loading the libraries takes longer than a job: there `python -m MODULE` in a rule
+# goes to a process that has them and is forked (tad.warm). It ends with this one.
 if SUITE.warm_jobs:
     os.environ.setdefault("TAD_WARM", str(os.getpid()))
+    shell.prefix('set -euo pipefail; python() {{ shift; command python -m tad.warm "$@"; }}; ')
 
 
 if TARGET != ROOT:
@@ -100,7 +100,7 @@ def gpus(run):
 def launcher(wildcards):
     """How a training starts: plain Python, or one process a GPU."""
     count = gpus(wildcards.run)
-    return f"torchrun --standalone --nproc-per-node {count} -m" if count > 1 else PYTHON
+    return f"torchrun --standalone --nproc-per-node {count}" if count > 1 else "python"
 
 
 def pretraining_inputs(wildcards):

@@ -15,12 +15,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
-import gzip
 import hashlib
 import io
 import json
 import logging
-import os
 import shutil
 import statistics
 import sys
@@ -285,11 +283,11 @@ def _read_partial(folder: Path, task: str, job: str) -> dict[str, Any] | None:
 
 def _finish(suite: Suite, model: str, out: Path, partial: Path, jobs: Mapping[str, str]) -> None:
     """Join the tasks of a model, items first, so that the JSON means that all is there."""
-    from tad.records import provenance, write_json
+    from tad.records import provenance, write_gzip, write_json
 
     stored = {name: _read_partial(partial, name, job) for name, job in jobs.items()}
     rows = [row for part in stored.values() for row in part["rows"]]
-    _write_gzip(items_path(out), "".join(json.dumps(row) + "\n" for row in rows))
+    write_gzip(items_path(out), "".join(json.dumps(row) + "\n" for row in rows))
     tasks = {name: part["record"] for name, part in stored.items()}
     record = {
         "metric": "fewshot",
@@ -307,14 +305,6 @@ def _finish(suite: Suite, model: str, out: Path, partial: Path, jobs: Mapping[st
     }
     write_json(out, record)
     shutil.rmtree(partial)
-
-
-def _write_gzip(path: Path, text: str) -> None:
-    """Atomic, and the same bytes for the same text."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(gzip.compress(text.encode(), mtime=0))
-    os.replace(temporary, path)
 
 
 # --- Noise ---------------------------------------------------------------------------------------

@@ -21,7 +21,6 @@ mode (it repeats itself), so this samples, at a temperature and top-p of your ch
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import logging
 import os
@@ -42,6 +41,7 @@ from tad.offline import (
     load_frozen,
     model_fingerprint,
     positive,
+    run_options,
     training_rows,
     unfinished,
     wall_seconds,
@@ -224,16 +224,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder of the packed corpus")
     parser.add_argument("--batch-size", type=int, default=16, help="sequences at a time")
     parser.add_argument("--force", action="store_true", help="generate again from the start")
-    return exit_code("tad.generation", lambda: _run(parser.parse_args(arguments)))
-
-
-def _run(options: argparse.Namespace) -> None:
-    from tad.training import plain_logging
-
-    plain_logging()
-    values = vars(options)
-    out, batch_size, force = (values.pop(key) for key in ("out", "batch_size", "force"))
-    run(Generation(**values), out, batch_size=batch_size, force=force)
+    options = parser.parse_args(arguments)
+    return exit_code("tad.generation", lambda: run_options(options, Generation, run))
 
 
 if __name__ == "__main__":

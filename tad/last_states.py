@@ -51,11 +51,13 @@ def instead_of_both_logits(
     teacher: tuple[nn.Module, nn.Module] | None,
     inputs: dict[str, Any],
     function: Callable[[Tensor, Head, Tensor | None, Head | None], Any],
+    teacher_inputs: dict[str, Any] | None = None,
 ) -> Any:
     """function(student states, its head, teacher states, its head), inside both forwards.
 
     ``student`` and ``teacher`` are (wrapper, model inside it). The teacher runs without gradient;
-    without a teacher, the function gets None for its states and head.
+    without a teacher, the function gets None for its states and head. ``teacher_inputs`` are the
+    teacher's, where they differ.
     """
     enabled = torch.is_grad_enabled()
 
@@ -68,7 +70,7 @@ def instead_of_both_logits(
                 return function(states, head, teacher_states, teacher_head)
 
         with torch.no_grad():
-            return instead_of_logits(*teacher, inputs, with_teacher)
+            return instead_of_logits(*teacher, teacher_inputs or inputs, with_teacher)
 
     return instead_of_logits(*student, inputs, with_student)
 

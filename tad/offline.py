@@ -7,13 +7,15 @@ blocks that are missing.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
-import os
+import io
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +25,7 @@ from transformers import AutoConfig, PreTrainedModel
 from tad.command import UserError
 from tad.models import ModelError, load_model
 from tad.packing import lock
-from tad.records import fingerprint, read_json, write_json
+from tad.records import fingerprint, read_json, write_bytes, write_json
 
 BLOCK = 256
 """Sequences a block: what a killed job loses at most. Batches never cross a block."""
@@ -144,10 +146,9 @@ def wall_seconds(folder: Path) -> float:
 
 
 def _save(path: Path, array: np.ndarray) -> None:
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        np.save(file, array)
-    os.replace(temporary, path)
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    write_bytes(path, buffer.getvalue())
 
 
 def positive(**values: int) -> None:
@@ -155,3 +156,13 @@ def positive(**values: int) -> None:
     for name, value in values.items():
         if value < 1:
             raise OfflineError(f"--{name.replace('_', '-')} {value}: must be at least 1")
+
+
+def run_options(options: argparse.Namespace, kind: Callable[..., Any], run: Callable) -> None:
+    """Run a job from its command line: ``kind`` takes the options that say what is made."""
+    from tad.training import plain_logging
+
+    plain_logging()
+    values = vars(options)
+    out, batch_size, force = (values.pop(key) for key in ("out", "batch_size", "force"))
+    run(kind(**values), out, batch_size=batch_size, force=force)

@@ -39,7 +39,7 @@ from tad import divergences
 from tad.command import UserError
 from tad.divergences import IGNORE
 from tad.fused import Head, distillation_loss
-from tad.last_states import instead_of_logits
+from tad.last_states import instead_of_both_logits
 from tad.run_id import Method
 from tad.sampling import check_sampling, continuations, uniforms
 from tad.trainer import DistillationTrainer, Objective
@@ -118,37 +118,33 @@ class OnPolicyTrainer(DistillationTrainer):
     ) -> dict[str, Tensor]:
         """The same from last hidden states, a chunk of logits at a time."""
         corpus, written, valid = self._texts(model, forward["input_ids"])
-        inputs = {"input_ids": torch.cat([corpus, written[:, :-1]]), "use_cache": False}
         unlabelled = torch.full_like(valid, IGNORE, dtype=torch.long)
+        size = self._vocabulary()
 
-        def losses(states: Tensor, head: Head) -> dict[str, Tensor]:
-            size, enabled = self._vocabulary(), torch.is_grad_enabled()
-
-            def divergence(teacher_states: Tensor, teacher_head: Head) -> Tensor:
-                with torch.set_grad_enabled(enabled):
-                    return distillation_loss(
-                        *(states[len(corpus) :], head, teacher_states, teacher_head),
-                        *(unlabelled, valid),
-                        method="rkl",
-                        divergence_items=self._written_count(valid),
-                        vocab_size=size,
-                    ).divergence
-
-            terms = {"divergence": self._by_teacher(written[:, :-1], divergence)}
+        def losses(
+            states: Tensor, head: Head, teacher_states: Tensor, teacher_head: Head
+        ) -> dict[str, Tensor]:
+            own = states[len(corpus) :], head, teacher_states, teacher_head
+            items = self._written_count(valid)
+            found = distillation_loss(
+                *own, unlabelled, valid, method="rkl", divergence_items=items, vocab_size=size
+            )
+            terms = {"divergence": found.divergence}
             if len(corpus):
-                own = states[: len(corpus)], head, None, None, labels, labels != IGNORE
-                found = distillation_loss(*own, method="clm", clm_items=count, vocab_size=size)
+                plain = states[: len(corpus)], head, None, None, labels, labels != IGNORE
+                found = distillation_loss(*plain, method="clm", clm_items=count, vocab_size=size)
                 terms["clm"] = found.clm
             return terms
 
         # One forward of both texts: DDP and FSDP expect one forward for each backward.
-        return instead_of_logits(model, self.accelerator.unwrap_model(model), inputs, losses)
-
-    def _by_teacher(self, inputs: Tensor, function: Any) -> Any:
-        unwrapped = self.accelerator.unwrap_model(self.teacher)
-        with torch.no_grad():
-            forward = {"input_ids": inputs, "use_cache": False}
-            return instead_of_logits(self.teacher, unwrapped, forward, function)
+        unwrap = self.accelerator.unwrap_model
+        return instead_of_both_logits(
+            (model, unwrap(model)),
+            (self.teacher, unwrap(self.teacher)),
+            {"input_ids": torch.cat([corpus, written[:, :-1]]), "use_cache": False},
+            losses,
+            teacher_inputs={"input_ids": written[:, :-1], "use_cache": False},
+        )
 
     def _texts(self, model: nn.Module, corpus: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Corpus inputs to learn (B or 0, N), the written text (B, N+1), what counts of it (B, N).

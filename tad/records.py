@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
@@ -22,11 +23,21 @@ class RecordError(UserError, ValueError):
 
 def write_text(path: str | Path, text: str) -> None:
     """Write ``text`` under a temporary name, then move it: readers see all of it or nothing."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """The same of bytes. Makes the folder if need be."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
+    temporary.write_bytes(content)
     os.replace(temporary, path)
+
+
+def write_gzip(path: str | Path, text: str) -> None:
+    """Write compressed text, atomically; the same bytes for the same text."""
+    write_bytes(path, gzip.compress(text.encode(), mtime=0))
 
 
 def write_json(path: str | Path, value: Any) -> None:

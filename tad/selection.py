@@ -19,10 +19,8 @@ a model's window is scored in consecutive windows, each starting without memory 
 
 from __future__ import annotations
 
-import argparse
 import io
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -45,12 +43,13 @@ from tad.offline import (
     load_frozen,
     model_fingerprint,
     positive,
+    run_options,
     training_rows,
     unfinished,
     wall_seconds,
 )
 from tad.packing import PackedTokens
-from tad.records import RecordError, fingerprint, provenance, read_json, write_json
+from tad.records import RecordError, fingerprint, provenance, read_json, write_bytes, write_json
 
 CHUNK_LOGITS = 1 << 24
 """Logits held at a time (64 MB in float32)."""
@@ -290,9 +289,7 @@ def _score(
     score = means["teacher"] - means["reference"]
     np.savez(buffer, index=rows, score=score, **means)
     (out / "selection.json").unlink(missing_ok=True)  # never beside scores that it does not fit
-    temporary = out / ".scores.tmp"
-    temporary.write_bytes(buffer.getvalue())
-    os.replace(temporary, out / "scores.npz")
+    write_bytes(out / "scores.npz", buffer.getvalue())
     counts = {who: int(values[:, 1].sum()) for who, values in found.items()}
     return counts, scorer.translates
 
@@ -335,16 +332,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder of the result")
     parser.add_argument("--batch-size", type=int, default=8, help="sequences at a time")
     parser.add_argument("--force", action="store_true", help="score again from the start")
-    return exit_code("tad.selection", lambda: _run(parser.parse_args(arguments)))
-
-
-def _run(options: argparse.Namespace) -> None:
-    from tad.training import plain_logging
-
-    plain_logging()
-    values = vars(options)
-    out, batch_size, force = (values.pop(key) for key in ("out", "batch_size", "force"))
-    run(Selection(**values), out, batch_size=batch_size, force=force)
+    options = parser.parse_args(arguments)
+    return exit_code("tad.selection", lambda: run_options(options, Selection, run))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 
+from eval.math.datasets import boxed
+
 MAX_CHARS = 8_000
 """Longer texts are cut: they equal no answer, and each rule is linear in the length."""
 
@@ -82,23 +84,12 @@ def _extract(text: str) -> str:
     if "final answer is $" in text and "$. I hope" in text:
         return text.split("final answer is $", 1)[1].split("$. I hope", 1)[0].strip()
     if "boxed" in text:
-        return _box(text.rsplit("boxed", 1)[1])
+        return boxed(text.rsplit("boxed", 1)[1])
     for phrase in ("he answer is", "final answer is"):
         if phrase in text:
             return text.rsplit(phrase, 1)[1].strip()
     numbers = re.findall(r"-?(?:\d*\.)?\d+", text.replace(",", ""))
     return numbers[-1] if numbers else ""
-
-
-def _box(rest: str) -> str:
-    if not rest.startswith("{"):
-        return rest.split("$", 1)[0].strip()
-    depth = 0
-    for index, char in enumerate(rest):
-        depth += (char == "{") - (char == "}")
-        if depth == 0:
-            return rest[1:index]
-    return rest[1:]
 
 
 def _cleaned(answer: str) -> str:

@@ -81,6 +81,11 @@ def last_box(solution: str) -> str:
     _, found, rest = solution.rpartition("boxed")
     if not found:
         raise DataError("solution: holds no \\boxed answer")
+    return boxed(rest)
+
+
+def boxed(rest: str) -> str:
+    """What stands in the box of a text behind ``\\boxed``: to the brace that closes it."""
     if not rest.startswith("{"):
         return rest.split("$")[0].strip()
     depth = 0

@@ -6,14 +6,13 @@ import gzip
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from eval.math.grading import MODES, grade
 from eval.math.suites import Task
-from tad.records import fingerprint, read_json, write_json
+from tad.records import fingerprint, read_json, write_gzip, write_json
 
 Row = dict[str, Any]
 
@@ -151,11 +150,7 @@ def _graded(task: Task, position: int, answer: Row) -> Row:
 
 def write_items(path: Path, rows: list[Row]) -> None:
     """Write rows as compressed JSON lines, atomically and with the same bytes for the same rows."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(gzip.compress(text.encode(), mtime=0))
-    os.replace(temporary, path)
+    write_gzip(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def read_items(path: Path) -> list[Row]:

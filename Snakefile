@@ -20,36 +20,4 @@ include: "workflow/rules/teachers.smk"
 include: "workflow/rules/distill.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/analyse.smk"
-
-
-localrules:
-    all,
-    figures,
-    tables,
-    figure1,
-    figure2,
-    heldout,
-    table1,
-    table3,
-    table5,
-    table9,
-    claims,
-    audit,
-    gradients,
-    labels,
-    ablations,
-    costs,
-    selection,
-    table2,
-    table4,
-    calibration,
-    table6,
-    table7,
-    table8,
-
-
-rule all:
-    default_target: True
-    input:
-        rules.figures.input,
-        rules.tables.input,
+include: "workflow/rules/targets.smk"

@@ -76,14 +76,14 @@ rule table_heldout:
         " --root {wildcards.root} > {log} 2>&1"
 
 
-rule table_fewshot:
+rule table_scores:
     input:
         lambda w: records_of(f"table{w.number}")(w),
     output:
         "{root}/tables/table{number}.csv",
         report(
             "{root}/tables/table{number}.html",
-            caption="../report/fewshot.rst",
+            caption="../report/scores.rst",
             category="Tables",
             labels={"item": "Table {number}"},
         ),
@@ -92,34 +92,7 @@ rule table_fewshot:
     log:
         "{root}/logs/analysis/table{number}.log",
     wildcard_constraints:
-        number="[1246]",
-    conda:
-        ENVIRONMENT
-    threads: 1
-    params:
-        config=CONFIG,
-    shell:
-        "python -m analysis.tables table{wildcards.number} --config {params.config}"
-        " --root {wildcards.root} > {log} 2>&1"
-
-
-rule table_math:
-    input:
-        lambda w: records_of(f"table{w.number}")(w),
-    output:
-        "{root}/tables/table{number}.csv",
-        report(
-            "{root}/tables/table{number}.html",
-            caption="../report/math.rst",
-            category="Tables",
-            labels={"item": "Table {number}"},
-        ),
-        "{root}/tables/table{number}.md",
-        "{root}/tables/table{number}.tex",
-    log:
-        "{root}/logs/analysis/table{number}.log",
-    wildcard_constraints:
-        number="[78]",
+        number="[124678]",
     conda:
         ENVIRONMENT
     threads: 1
@@ -392,113 +365,3 @@ rule audit_page:
     threads: 1
     shell:
         "python -m analysis.reported audit --out {output} > {log} 2>&1"
-
-
-rule figure1:
-    input:
-        selected("figure1", ITEMS["figure1"]),
-
-
-rule figure2:
-    input:
-        selected("figure2", ITEMS["figure2"]),
-
-
-rule heldout:
-    input:
-        selected("heldout", ITEMS["heldout"]),
-
-
-rule table1:
-    input:
-        selected("table1", ITEMS["table1"]),
-
-
-rule table2:
-    input:
-        selected("table2", ITEMS["table2"]),
-
-
-rule table4:
-    input:
-        selected("table4", ITEMS["table4"]),
-
-
-rule calibration:
-    input:
-        selected("table4", ITEMS["calibration"]),
-
-
-rule table5:
-    input:
-        selected("table5", ITEMS["table5"]),
-
-
-rule table6:
-    input:
-        selected("table6", ITEMS["table6"]),
-
-
-rule table7:
-    input:
-        selected("table7", ITEMS["table7"]),
-
-
-rule table8:
-    input:
-        selected("table8", ITEMS["table8"]),
-
-
-rule table3:
-    input:
-        [f"{TARGET}/{name}" for name in ALWAYS["table3"]],
-
-
-rule table9:
-    input:
-        [f"{TARGET}/{name}" for name in ALWAYS["table9"]],
-
-
-rule claims:
-    input:
-        [f"{TARGET}/{name}" for name in ALWAYS["claims"]],
-
-
-rule gradients:
-    input:
-        [f"{TARGET}/{name}" for name in ALWAYS["gradients"]],
-
-
-rule labels:
-    input:
-        [f"{TARGET}/{name}" for name in ALWAYS["labels"]],
-
-
-rule audit:
-    input:
-        [f"{TARGET}/{name}" for name in ALWAYS["audit"]],
-
-
-rule ablations:
-    input:
-        selected("ablations", ITEMS["ablations"]),
-
-
-rule costs:
-    input:
-        [f"{TARGET}/{name}" for name in table("costs")],
-
-
-rule selection:
-    input:
-        [f"{TARGET}/{name}" for name in figure("selection")],
-
-
-rule figures:
-    input:
-        items_of("figures"),
-
-
-rule tables:
-    input:
-        items_of("tables"),

@@ -2,6 +2,7 @@
 # is read by every `snakemake -n` and by every job on a cluster.
 import json
 import os
+from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -72,6 +73,7 @@ def model_files(folder):
     return [str(folder / name) for name in (*MODEL_FILES, "manifest.json")]
 
 
+@cache
 def spec_of(run):
     """The resolved spec of a run id. Raises WorkflowError, in one line, for a wrong one."""
     try:
@@ -288,12 +290,10 @@ def calibrated_sums(wildcards):
     return [f"{root}/runs/{run}/{name}" for run in SUITE.runs("table4") for name in names]
 
 
-def selection_runs():
-    """The selections of the first seed, by run."""
-    runs = [run for item in SUITE.select.items for run in SUITE.runs(item)]
+def selection_runs(item=None):
+    """The selections of the first seed, by run, of one item or of all."""
     first = SUITE.seeds[0]
-    found = [run for run in runs if run.method.name == "miniplm" and run.seed == first]
-    return list(dict.fromkeys(found))
+    return [r for r in SUITE.runs(item) if r.method.name == "miniplm" and r.seed == first]
 
 
 def selection_records(wildcards):
@@ -312,18 +312,6 @@ def selection_names(wildcards):
     return " ".join(names)
 
 
-def selected(item, files):
-    """The files of an item. Raises WorkflowError for one that this scale does not select."""
-
-    def target(wildcards):
-        if item not in SUITE.select.items:
-            known = ", ".join(SUITE.select.items)
-            raise WorkflowError(f"{item} is not in select.items of {CONFIG} (those are: {known})")
-        return [f"{TARGET}/{name}" for name in files]
-
-    return target
-
-
 def table(name):
     return [f"tables/{name}.{suffix}" for suffix in ("csv", "md", "html", "tex")]
 
@@ -332,15 +320,16 @@ def figure(name):
     return [f"figures/{name}.{suffix}" for suffix in ("png", "pdf", "csv")]
 
 
-# The files of every item, by the target that makes them.
-ITEMS = {
+# The files of every target, below a root.
+FILES = {
     "figure1": figure("figure1"),
     "figure2": figure("figure2"),
     "heldout": table("heldout"),
     "ablations": table("ablations"),
-    "table1": table("table1"),
-    "table2": table("table2"),
-    "table4": table("table4"),
+    **{name: table(name) for name in ("table1", "table2", "table3", "table4", "table6", "table7")},
+    "table5": [*table("table5"), *figure("table5")],
+    "table8": table("table8"),
+    "table9": table("table9"),
     "calibration": [
         *table("calibration"),
         *(
@@ -351,33 +340,42 @@ ITEMS = {
             for suffix in ("png", "pdf")
         ),
     ],
-    "table6": table("table6"),
-    "table5": [*table("table5"), *figure("table5")],
-    "table7": table("table7"),
-    "table8": table("table8"),
-}
-
-
-# What needs no run, or takes whatever runs there are.
-ALWAYS = {
-    "table3": table("table3"),
-    "table9": table("table9"),
+    "costs": table("costs"),
+    "selection": figure("selection"),
     "gradients": figure("gradients"),
     "labels": figure("labels"),
     "audit": ["tables/audit.html"],
     "claims": [*table("claims"), *table("claims_by_pair")],
 }
+# The items of which a scale must select one, where that is not the target itself; none: always.
+NEEDS = {
+    "calibration": ["table4"],
+    "costs": ["table1", "table4", "table7"],
+    "selection": [item for item in SUITE.select.items if selection_runs(item)],
+    **dict.fromkeys(("table3", "table9", "gradients", "labels", "audit", "claims")),
+}
 
 
-def items_of(kind):
-    """The files of all selected items that begin with ``kind``, and of those always there."""
-    items = [item for item in SUITE.select.items if item in ITEMS]
-    if "table4" in items:
-        items.append("calibration")
-    files = [name for item in items for name in ITEMS[item]]
-    if {"table1", "table4", "table7"} & set(items):
-        files += table("costs")
-    if selection_runs():
-        files += figure("selection")
-    files += [name for names in ALWAYS.values() for name in names]
+def available(target):
+    """Whether this scale makes a target."""
+    needed = NEEDS.get(target, [target])
+    return needed is None or bool(set(needed) & set(SUITE.select.items))
+
+
+def files_of(target):
+    """The files of a target. Raises WorkflowError for one that this scale does not select."""
+
+    def files(wildcards):
+        if not available(target):
+            needed = " or ".join(NEEDS.get(target, [target])) or "an item with miniplm"
+            known = ", ".join(SUITE.select.items)
+            raise WorkflowError(f"{needed} is not in select.items of {CONFIG} (those are: {known})")
+        return [f"{TARGET}/{name}" for name in FILES[target]]
+
+    return files
+
+
+def files_below(kind):
+    """The files of all targets of this scale in the folder ``kind``, tables or figures."""
+    files = [name for target in FILES if available(target) for name in FILES[target]]
     return [f"{TARGET}/{name}" for name in files if name.startswith(kind)]

@@ -47,7 +47,7 @@ rule heldout_teacher:
         ENVIRONMENT
     threads: 1
     resources:
-        gpu=int(SUITE.pretraining is None),
+        gpu=one_gpu,
     params:
         folder=teacher_folder,
         data=teacher_data,

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.fewshot_tables import BASELINE
-from analysis.render import Table
+from analysis.render import Table, blocks
 from analysis.style import method_name
 from eval.calibration_stats import SequenceSums, compare
 from tad.config import Suite
@@ -34,14 +34,13 @@ def write_calibration(suite: Suite, root: Path) -> None:
     header = ["Pair", "Method", "Seed", "Full-ECE", "95%", "floor", "15 bins", "floor", "ECE"]
     header += ["− vanilla KD", "95%", "p"]
     rows = [_cells(row) for _, row in frame.iterrows()]
-    pairs = frame["pair"].tolist()
     rendered = Table(
         title=f"Calibration of the students of Table 4 (scale {suite.scale})",
         header=header,
         rows=rows,
         notes=_notes(frame),
         left=2,
-        blocks=frozenset(i for i in range(1, len(pairs)) if pairs[i] != pairs[i - 1]),
+        blocks=blocks(frame["pair"].tolist()),
     )
     rendered.write(root / "tables", "calibration", frame)
 

@@ -26,7 +26,7 @@ from analysis.fewshot_tables import (
     score_rows,
 )
 from analysis.render import Table, plus_minus
-from analysis.style import method_name
+from analysis.style import row_name
 from tad.config import Suite
 from tad.layout import RECORDS, Layout
 from tad.records import read_json
@@ -102,7 +102,7 @@ def _by_task(
         last = key[0]
         marked = [i for i, column in enumerate(columns) if (key, column) in table.bold]
         bold |= {(len(rows), 2 + i) for i in marked}
-        rows.append([key[0], _name(key[1]), *_cells(table, key, columns)])
+        rows.append([key[0], row_name(key[1]), *_cells(table, key, columns)])
         if key in printed:
             values = [printed[key].get(_PRINTED[column], math.nan) for column in columns]
             cells = [
@@ -165,25 +165,8 @@ def _numbers(table: FewshotTable, printed: dict[Row, Any]) -> pd.DataFrame:
 
 
 def _printed(name: str) -> dict[Row, Any]:
-    """The paper's own values by our row. Table 4 does not state beta; 2 is what it is run with."""
-    found = {}
     points = {"1T": "tinyllama-1.1b/1t", "2T": "tinyllama-1.1b/2t"}
-    for _, row in reported.table(int(name[-1])).iterrows():
-        method = row["method"]
-        if method == "tad":
-            beta = 2.0 if math.isnan(row["beta"]) else float(row["beta"])
-            method = str(Method("tad", int(row["k"]), beta))
-        elif method == "base":
-            method = points[row["tokens"]]
-        found[row["pair"], method] = row
-    return found
-
-
-def _name(method: str) -> str:
-    if "/" in method:
-        model, point = method.split("/")
-        return f"{model} at {point.upper()}"
-    return method_name(Method.parse(method))
+    return reported.by_row(int(name[-1]), lambda row: points[row["tokens"]])
 
 
 def _kind(suite: Suite) -> str:

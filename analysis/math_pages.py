@@ -12,11 +12,10 @@ import pandas as pd
 from analysis import reported
 from analysis.render import Table, plus_minus
 from analysis.results import over_seeds
-from analysis.style import method_name
+from analysis.style import row_name
 from tad.config import Suite
 from tad.layout import Layout
 from tad.records import read_json
-from tad.run_id import Method
 
 TITLES = {
     "table7": "Table 7. Mathematical reasoning after adaptation to mathematical text",
@@ -94,7 +93,7 @@ def _rows(
             if round(mean[column], 1) == best.loc[key[0], column] > 0:
                 bold.add((len(rows), 2 + index))
         cells = [plus_minus(mean[c], half[c], 1) for c in columns]
-        rows.append([key[0], _name(key[1]), *cells])
+        rows.append([key[0], row_name(key[1]), *cells])
         if key in printed:
             values = [printed[key].get(c, math.nan) for c in (*reported.MATH_TASKS, "avg")]
             cells = [plus_minus(value, math.nan, 1) for value in values]
@@ -103,25 +102,8 @@ def _rows(
 
 
 def _printed(name: str) -> dict[Row, Any]:
-    """The paper's own values by our row (Table 7 does not state beta; it runs with 2)."""
     points = {"TinyLlama-1.1B": "tinyllama-1.1b/2.5t", "Llama2-7B": "llama2-7b/final"}
-    found = {}
-    for _, row in reported.table(int(name[-1])).iterrows():
-        method = row["method"]
-        if method == "external":
-            continue
-        if method == "tad":
-            beta = 2.0 if math.isnan(row["beta"]) else float(row["beta"])
-            method = str(Method("tad", int(row["k"]), beta))
-        found[row["pair"], points[row["model"]] if method == "base" else method] = row
-    return found
-
-
-def _name(method: str) -> str:
-    if "/" in method:
-        model, point = method.split("/")
-        return f"{model} at {point.upper()}" if point != "final" else model
-    return method_name(Method.parse(method))
+    return reported.by_row(int(name[-1]), lambda row: points[row["model"]])
 
 
 def _kind(suite: Suite) -> str:

@@ -128,6 +128,11 @@ class Table:
         )
 
 
+def blocks(keys: Sequence[object]) -> frozenset[int]:
+    """The rows whose key is another than that of the row above: where ``Table`` draws a rule."""
+    return frozenset(at for at in range(1, len(keys)) if keys[at] != keys[at - 1])
+
+
 def latex(text: str) -> str:
     """Text with what LaTeX would misread written so that it prints as it is."""
     return "".join(_LATEX.get(letter, letter) for letter in text)

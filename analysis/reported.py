@@ -11,11 +11,14 @@ copy at hand lost it (the column ``lost`` names those).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
-from math import log, log10
+from math import isnan, log, log10
 from pathlib import Path
 
 import pandas as pd
+
+from tad.run_id import Method
 
 FOLDER = Path(__file__).parents[1] / "results" / "reported"
 TASKS = ("hs", "wg", "obqa", "arc_e", "arc_c", "piqa", "siqa", "story")
@@ -46,6 +49,23 @@ def _read(path: Path) -> pd.DataFrame:
     # Table 6 prints its token counts as text (+2B).
     tokens = str if path.stem == "table6" else float
     return pd.read_csv(path, dtype={"lost": str, "tokens": tokens})
+
+
+def by_row(number: int, base: Callable[[pd.Series], str]) -> dict[tuple[str, str], pd.Series]:
+    """The printed rows of Table ``number`` by our pair and method id; ``base`` names a released
+    checkpoint. Models from elsewhere have no row here. Where TAD's beta is not stated, it is 2,
+    which is what those tables run with."""
+    found = {}
+    for _, row in table(number).iterrows():
+        method = row["method"]
+        if method == "tad":
+            beta = 2.0 if isnan(row["beta"]) else float(row["beta"])
+            method = str(Method("tad", int(row["k"]), beta))
+        elif method == "base":
+            method = base(row)
+        if method != "external":
+            found[row["pair"], method] = row
+    return found
 
 
 def flops() -> pd.DataFrame:

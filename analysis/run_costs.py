@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.render import Table, plus_minus
+from analysis.render import Table, blocks, plus_minus
 from analysis.results import add_root, over_seeds, suite_of
 from analysis.style import method_name
 from tad.command import command_line, exit_code
@@ -93,11 +93,8 @@ def costs_table(suite: Suite, frame: pd.DataFrame) -> Table:
     unit, factor = _unit(frame["petaflops"].max())
     header = ["Stage", "Pair", "Method", "tokens, k", unit, "× CLM", "training, s"]
     header += ["ahead, s", "memory, GB", "score"]
-    rows, blocks, last = [], set(), None
-    for at, key in enumerate(means["tokens"][keys].itertuples(index=False, name=None)):
-        if last is not None and key[:2] != last:
-            blocks.add(at)
-        last = key[:2]
+    named, rows = list(means["tokens"][keys].itertuples(index=False, name=None)), []
+    for at, key in enumerate(named):
         mean = {name: table.loc[at, "mean"] for name, table in means.items()}
         same = [means["petaflops"][k] == v for k, v in zip(keys, (*key[:2], "clm"), strict=True)]
         plain = means["petaflops"][same[0] & same[1] & same[2]]["mean"]
@@ -121,7 +118,7 @@ def costs_table(suite: Suite, frame: pd.DataFrame) -> Table:
         rows=rows,
         notes=_notes(frame),
         left=3,
-        blocks=frozenset(blocks),
+        blocks=blocks([key[:2] for key in named]),
     )
 
 

@@ -60,6 +60,14 @@ def method_name(method: Method) -> str:
     return f"TAD (K = {method.k}{beta})"
 
 
+def row_name(row: str) -> str:
+    """How tables call a method id, or a checkpoint in its place (``tinyllama-1.1b/1t``)."""
+    if "/" not in row:
+        return method_name(Method.parse(row))
+    model, point = row.split("/")
+    return model if point == "final" else f"{model} at {point.upper()}"
+
+
 def method_look(method: Method) -> dict[str, Any]:
     """Colour, line style and marker of a method, the same in every figure."""
     return dict(_LOOKS[method.name])

@@ -13,7 +13,7 @@ import pandas as pd
 from analysis import math_pages
 from analysis.calibration_pages import write_calibration
 from analysis.fewshot_pages import TITLES, write_fewshot
-from analysis.render import Table, plus_minus
+from analysis.render import Table, blocks, plus_minus
 from analysis.results import add_root, heldout_frame, over_seeds, suite_of
 from analysis.style import method_name
 from tad.command import command_line, exit_code
@@ -64,9 +64,8 @@ def write_heldout(suite: Suite, root: Path, name: str = "heldout") -> None:
         "seeds, or one seed as measured. T is the teacher, S the student; lower is better."
     )
     title = HELDOUT_TITLES[name]
-    pairs = table["pair"].tolist()
-    blocks = frozenset(i for i in range(1, len(pairs)) if pairs[i] != pairs[i - 1])
-    rendered = Table(title=title, header=header, rows=rows, notes=(note,), left=3, blocks=blocks)
+    at = blocks(table["pair"].tolist())
+    rendered = Table(title=title, header=header, rows=rows, notes=(note,), left=3, blocks=at)
     rendered.write(root / "tables", name, table)
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
+
+from .ranks import run_ranks
 
 WORKER = """
 import sys, torch
@@ -50,26 +48,10 @@ save_file(state, f"{out}/rank{trainer.args.process_index}.safetensors")
 """
 
 
-def result(tmp_path: Path, world: int, method: str) -> list[dict[str, torch.Tensor]]:
-    from safetensors.torch import load_file
-
-    out = tmp_path / f"world{world}"
-    out.mkdir()
-    script = tmp_path / "worker.py"
-    script.write_text(WORKER)
-    launch = [sys.executable]
-    if world > 1:
-        launch += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}"]
-    command = [*launch, str(script), str(world), str(out), method]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return [load_file(out / f"rank{rank}.safetensors") for rank in range(world)]
-
-
 @pytest.mark.parametrize("method", ["tad-k3-b2"])
 def test_two_ranks_take_the_step_of_one_process(tmp_path, method):
-    (alone,) = result(tmp_path, 1, method)
-    ranks = result(tmp_path, 2, method)
+    (alone,) = run_ranks(tmp_path, WORKER, 1, method)
+    ranks = run_ranks(tmp_path, WORKER, 2, method)
     for name, value in alone.items():
         for rank in ranks:
             torch.testing.assert_close(rank[name], value, rtol=1e-4, atol=1e-6, msg=name)

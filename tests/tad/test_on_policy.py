@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch.utils.data import Dataset
 from transformers import TrainerCallback, TrainingArguments
 
@@ -17,6 +13,7 @@ from tad.schema import Shape
 
 from .conftest import VOCABULARY
 from .offline_jobs import sharpen
+from .ranks import run_ranks
 
 CONTEXT, PROMPT = 12, 4
 
@@ -343,18 +340,7 @@ save_file(state, f"{out}/rank{trainer.args.process_index}.safetensors")
 
 
 def test_two_ranks_write_the_texts_and_take_the_steps_of_one_process(tmp_path):
-    def result(world):
-        out = tmp_path / str(world)
-        out.mkdir()
-        (tmp_path / "worker.py").write_text(WORKER)
-        launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}"]
-        command = [sys.executable, *(launch if world > 1 else []), str(tmp_path / "worker.py")]
-        command += [str(world), str(out)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-        assert done.returncode == 0, done.stderr[-3000:]
-        return [load_file(out / f"rank{rank}.safetensors") for rank in range(world)]
-
-    (alone,), ranks = result(1), result(2)
+    (alone,), ranks = (run_ranks(tmp_path, WORKER, world) for world in (1, 2))
     for name, value in alone.items():
         for rank in ranks:
             torch.testing.assert_close(rank[name], value, rtol=1e-4, atol=1e-6, msg=name)

@@ -16,6 +16,7 @@ from analysis.style import row_name
 from tad.config import Suite
 from tad.layout import Layout
 from tad.records import read_json
+from tad.specs import reference_source
 
 TITLES = {
     "table7": "Table 7. Mathematical reasoning after adaptation to mathematical text",
@@ -56,7 +57,10 @@ def write_math(suite: Suite, root: Path, name: str) -> None:
 
 
 def _records(suite: Suite, root: Path, name: str) -> Iterator[tuple[tuple, dict[str, Any]]]:
-    """((pair, method or model/checkpoint, seed), math.json), checkpoints above each pair's runs."""
+    """((pair, row, seed), math.json): of each pair checkpoints, then runs, then references.
+
+    A row is a method id, model/checkpoint or references/name.
+    """
     layout, runs = Layout(root), suite.runs(name)
     for pair in [pair for pair in suite.items[name].pairs if pair in suite.select.pairs]:
         for model, point in suite.checkpoints(name):
@@ -68,6 +72,14 @@ def _records(suite: Suite, root: Path, name: str) -> Iterator[tuple[tuple, dict[
         for run in sorted(own, key=lambda run: (order.index(str(run.method)), run.seed)):
             record = read_json(layout.run(run) / "math.json")
             yield (pair, str(run.method), run.seed), record
+        for below, reference in suite.references_of(name):
+            if below == pair:
+                record = read_json(layout.reference(reference) / "math.json")
+                yield (pair, _reference(reference), 0), record
+
+
+def _reference(name: str) -> str:
+    return f"references/{name}"
 
 
 def _scores(key: tuple[str, str, int], record: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -80,29 +92,33 @@ def _scores(key: tuple[str, str, int], record: dict[str, Any]) -> Iterator[dict[
 def _rows(
     suite: Suite, name: str, keys: Sequence[Row], wide: dict[str, pd.DataFrame], columns: list[str]
 ) -> tuple[list[list[str]], set[int], set[tuple[int, int]]]:
-    """Cells, rows that begin a pair, and the best of each pair and column."""
-    printed = _printed(name) if suite.scale == "paper" else {}
+    """Cells, rows that begin a pair, and the best of each pair and column among our own."""
+    printed = _printed(suite, name) if suite.scale == "paper" else {}
+    others = {_reference(reference) for reference in suite.references}
     rows, blocks, bold, last = [], set(), set(), None
-    best = wide["mean"][columns].round(1).groupby(level="pair").max()
+    own = wide["mean"].loc[[key for key in keys if key[1] not in others], columns]
+    best = own.round(1).groupby(level="pair").max()
     for key in keys:
         if last is not None and key[0] != last:
             blocks.add(len(rows))
         last = key[0]
         mean, half = wide["mean"].loc[key], wide["half"].loc[key]
         for index, column in enumerate(columns):
-            if round(mean[column], 1) == best.loc[key[0], column] > 0:
+            if key[1] not in others and round(mean[column], 1) == best.loc[key[0], column] > 0:
                 bold.add((len(rows), 2 + index))
         cells = [plus_minus(mean[c], half[c], 1) for c in columns]
         rows.append([key[0], row_name(key[1]), *cells])
-        if key in printed:
-            values = [printed[key].get(c, math.nan) for c in (*reported.MATH_TASKS, "avg")]
+        in_print = printed.get(("", key[1]) if key[1] in others else key)
+        if in_print is not None:
+            values = [in_print.get(c, math.nan) for c in (*reported.MATH_TASKS, "avg")]
             cells = [plus_minus(value, math.nan, 1) for value in values]
             rows.append(["", "  as printed", *cells])
     return rows, blocks, bold
 
 
-def _printed(name: str) -> dict[Row, Any]:
+def _printed(suite: Suite, name: str) -> dict[Row, Any]:
     points = {"TinyLlama-1.1B": "tinyllama-1.1b/2.5t", "Llama2-7B": "llama2-7b/final"}
+    points |= {entry.printed: _reference(ref) for ref, entry in suite.references.items()}
     return reported.by_row(int(name[-1]), lambda row: points[row["model"]])
 
 
@@ -141,9 +157,24 @@ def _notes(suite: Suite, name: str, records: Sequence[dict[str, Any]]) -> list[s
     missing = [m for m in suite.items[name].methods if m not in suite.select.methods]
     if missing:
         notes.append(f"Rows of the paper that this scale does not run: {', '.join(missing)}.")
+    notes += _reference_notes(suite, name)
     if name == "table8":
         notes.append(
             "Every row but the checkpoint's starts from the run of Table 7 by the same method "
             "(CLM + SFT: from its CLM run)."
         )
+    return notes
+
+
+def _reference_notes(suite: Suite, name: str) -> list[str]:
+    """Where the models of others come from, and which of the paper's are left out."""
+    shown = list(dict.fromkeys(reference for _, reference in suite.references_of(name)))
+    sources = [f"{ref} ({reference_source(suite, ref)})" for ref in shown]
+    listed = [ref for names in suite.items[name].references.values() for ref in names]
+    absent = [suite.references[ref].printed for ref in listed if ref not in shown]
+    notes = []
+    if sources:
+        notes.append(f"Models of others, as released, never in bold: {', '.join(sources)}.")
+    if absent:
+        notes.append(f"Models of others that this scale does not evaluate: {', '.join(absent)}.")
     return notes

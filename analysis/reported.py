@@ -52,19 +52,18 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 def by_row(number: int, base: Callable[[pd.Series], str]) -> dict[tuple[str, str], pd.Series]:
-    """The printed rows of Table ``number`` by our pair and method id; ``base`` names a released
-    checkpoint. Models from elsewhere have no row here. Where TAD's beta is not stated, it is 2,
-    which is what those tables run with."""
+    """The printed rows of Table ``number`` by our pair and method id; ``base`` names a checkpoint
+    that is released, or a model of others, which has the pair "". Where TAD's beta is not stated,
+    it is 2, which is what those tables run with."""
     found = {}
     for _, row in table(number).iterrows():
         method = row["method"]
         if method == "tad":
             beta = 2.0 if isnan(row["beta"]) else float(row["beta"])
             method = str(Method("tad", int(row["k"]), beta))
-        elif method == "base":
+        elif method in ("base", "external"):
             method = base(row)
-        if method != "external":
-            found[row["pair"], method] = row
+        found["" if row["method"] == "external" else row["pair"], method] = row
     return found
 
 

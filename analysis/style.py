@@ -61,10 +61,13 @@ def method_name(method: Method) -> str:
 
 
 def row_name(row: str) -> str:
-    """How tables call a method id, or a checkpoint in its place (``tinyllama-1.1b/1t``)."""
+    """How tables call a method id, or in its place a checkpoint (``tinyllama-1.1b/1t``) or a model
+    of others (``references/llemma-7b``)."""
     if "/" not in row:
         return method_name(Method.parse(row))
     model, point = row.split("/")
+    if model == "references":
+        return point
     return model if point == "final" else f"{model} at {point.upper()}"
 
 

@@ -30,6 +30,7 @@ from tad.schema import (
     Pair,
     Positive,
     Pretraining,
+    Reference,
     Select,
     Stage,
     Strict,
@@ -55,6 +56,7 @@ class Suite(Strict):
     tokenizers: dict[str, Tokenizer]
     pretraining: Pretraining | None = None
     models: dict[str, Model]
+    references: dict[str, Reference] = {}
     pairs: dict[str, Pair]
     stages: dict[Stage, Training]
     baselines: Baselines
@@ -101,6 +103,15 @@ class Suite(Strict):
         students = {pair.student.model for pair in pairs}
         rows = [tuple(name.split("/")) for name in self.items[item].checkpoints]
         return [(model, point) for model, point in rows if model in students]
+
+    def references_of(self, item: str) -> list[tuple[str, str]]:
+        """The (pair, reference) rows of an item: selected models of others below selected pairs."""
+        return [
+            (pair, name)
+            for pair, names in self.items[item].references.items()
+            for name in names
+            if pair in self.select.pairs and name in self.select.references
+        ]
 
     def check_run(self, run: RunId) -> None:
         """Raise ConfigError where a run id names a pair or stage that this suite does not have."""
@@ -218,6 +229,8 @@ def _check_names(suite: Suite, path: Path) -> None:
         known("select.items", name, suite.items)
     for name in suite.select.pairs:
         known("select.pairs", name, suite.pairs)
+    for name in suite.select.references:
+        known("select.references", name, suite.references)
     every_method = {method for item in suite.items.values() for method in item.methods}
     for where, methods in [("select.methods", suite.select.methods)] + [
         (f"items.{name}.methods", item.methods) for name, item in suite.items.items()
@@ -238,6 +251,10 @@ def _check_names(suite: Suite, path: Path) -> None:
             model, _, point = checkpoint.partition("/")
             known(f"items.{name}.checkpoints", model, suite.models)
             known(f"items.{name}.checkpoints", point, suite.models[model].checkpoints)
+        for pair, references in item.references.items():
+            known(f"items.{name}.references", pair, item.pairs)
+            for reference in references:
+                known(f"items.{name}.references.{pair}", reference, suite.references)
     for stage, model in suite.baselines.miniplm.reference.items():
         known(f"baselines.miniplm.reference.{stage}", model, suite.models)
     for name, pair in suite.pairs.items():

@@ -30,6 +30,8 @@ def item_records(suite: Suite, item: str) -> list[str]:
     files = [f"runs/{run}/{name}" for run in suite.runs(item) for name in names]
     for model, point in suite.checkpoints(item):
         files += [f"models/{model}/{point}/{name}" for name in names]
+    for _, reference in suite.references_of(item):
+        files += [f"references/{reference}/{name}" for name in names]
     if item == "figure2":
         files = [
             f"models/{teacher}/{last_checkpoint(suite, teacher)}/heldout.json"

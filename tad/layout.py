@@ -52,6 +52,10 @@ class Layout:
         """Folder of a model pre-trained at this scale."""
         return self.root / "models" / name / checkpoint
 
+    def reference(self, name: str) -> Path:
+        """Folder of the records of a model of others; its weights stay where they are."""
+        return self.root / "references" / name
+
     def analogues(self, corpus: str) -> Path:
         """Folder of the few-shot analogues made from a corpus, one subfolder a task."""
         return self.root / "analogues" / corpus

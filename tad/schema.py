@@ -219,26 +219,38 @@ class Corpus(Strict):
         return self
 
 
-class InstructionSource(Strict):
-    """Questions with answers: exactly one of ``hub`` (a dataset id) and ``path`` (.jsonl).
-
-    ``question`` and ``answer`` are the fields that hold them. ``layout`` says how they become
-    text: ``question`` writes "Question: ...\\nAnswer: ...", as the math evaluation asks;
-    ``chat`` takes the student tokenizer's chat template; ``plain`` takes both as they stand.
-    """
+class Loaded(Strict):
+    """What comes from elsewhere: exactly one of ``hub`` (an id there) and ``path`` (local)."""
 
     hub: str | None = None
     path: str | None = None
-    split: str = "train"
-    question: str = "question"
-    answer: str = "answer"
-    layout: Literal["question", "chat", "plain"] = "question"
 
     @model_validator(mode="after")
     def _one(self) -> Self:
         if (self.hub is None) == (self.path is None):
             raise ValueError("give exactly one of hub and path")
         return self
+
+
+class Reference(Loaded):
+    """A finished model of others, a folder in the transformers layout if ``path``, that a table
+    compares with; ``printed`` is what the paper calls it."""
+
+    printed: str
+
+
+class InstructionSource(Loaded):
+    """Questions with answers, a dataset of the hub or a .jsonl file.
+
+    ``question`` and ``answer`` are the fields that hold them. ``layout`` says how they become
+    text: ``question`` writes "Question: ...\\nAnswer: ...", as the math evaluation asks;
+    ``chat`` takes the student tokenizer's chat template; ``plain`` takes both as they stand.
+    """
+
+    split: str = "train"
+    question: str = "question"
+    answer: str = "answer"
+    layout: Literal["question", "chat", "plain"] = "question"
 
 
 class Instructions(Strict):
@@ -268,20 +280,26 @@ class Tokenizer(Strict):
 
 
 class Item(Strict):
-    """A table or figure: the runs behind it, in the paper's row order."""
+    """A table or figure: the runs behind it, in the paper's row order.
+
+    ``checkpoints`` (model/checkpoint) are evaluated as they are, and so are the ``references`` that
+    stand below each pair.
+    """
 
     stage: Stage
     pairs: list[str]
     methods: list[str]
     checkpoints: list[str] = []
+    references: dict[str, list[str]] = {}
 
 
 class Select(Strict):
-    """What of experiments.yaml a scale runs."""
+    """What of experiments.yaml a scale runs, and which ``references`` it evaluates."""
 
     items: list[str]
     pairs: list[str]
     methods: list[str]
+    references: list[str] = []
 
 
 class Fewshot(Strict):

@@ -231,6 +231,14 @@ def weights(suite: Suite, model: str, checkpoint: str) -> str:
     return source.path or source.hub
 
 
+def reference_source(suite: Suite, name: str) -> str:
+    """Where a model of others is: a given path, or a hub id. Raises ConfigError if not known."""
+    if name not in suite.references:
+        known = ", ".join(suite.references)
+        raise ConfigError(f"references.{name}: not in experiments.yaml (allowed: {known})")
+    return suite.references[name].path or suite.references[name].hub
+
+
 def last_checkpoint(suite: Suite, model: str) -> str:
     """The checkpoint that teaches: the last one."""
     return list(suite.models[model].checkpoints)[-1]

@@ -47,6 +47,10 @@ def fill(root: Path, scale: str) -> None:
             folder = root / "models" / model / point
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "math.json").write_text(json.dumps(record(5.0, analogue)))
+        for _, reference in suite.references_of(item):
+            folder = root / "references" / reference
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "math.json").write_text(json.dumps(record(80.0, analogue)))
 
 
 def write(root: Path, scale: str, table: str) -> pd.DataFrame:
@@ -91,6 +95,29 @@ def test_printed_values_stand_beside_ours_at_paper_scale(tmp_path):
     assert pairs.index("phi3-14b_llama2-7b") > pairs.index("phi3-4b_tinyllama")
     base = next(i for i, line in enumerate(lines) if "llama2-7b |" in line and "14b" in line)
     assert "14.2" in lines[base + 1]
+
+
+def test_models_of_others_stand_below_their_pair_and_are_never_best(tmp_path):
+    fill(tmp_path, "paper")
+    frame = write(tmp_path, "paper", "table8")
+    assert list(frame[frame["pair"] == "phi3-4b_tinyllama"]["method"])[-1:] == [
+        "references/rho-1-math-1.1b"
+    ]
+    llama = list(frame[frame["pair"] == "phi3-14b_llama2-7b"]["method"])[-3:]
+    assert llama == [f"references/{n}" for n in ("llemma-7b", "wizardmath-7b", "orca2-7b")]
+    lines = (tmp_path / "tables" / "table8.md").read_text().splitlines()
+    at = next(i for i, line in enumerate(lines) if "llemma-7b |" in line)
+    assert "83.5" in lines[at] and "**" not in lines[at]
+    assert "as printed" in lines[at + 1] and "39.7" in lines[at + 1] and "49.4" in lines[at + 1]
+    assert any("llemma-7b (EleutherAI/llemma_7b)" in line for line in lines)
+
+
+def test_models_of_others_that_are_left_out_are_named(tmp_path):
+    fill(tmp_path, "smoke")
+    frame = write(tmp_path, "smoke", "table7")
+    assert not frame["method"].str.startswith("references").any()
+    text = (tmp_path / "tables" / "table7.md").read_text()
+    assert "does not evaluate: Gemma3-1B-PT, Llama3.2-1.2B-PT." in text
 
 
 def test_a_missing_record_is_named(tmp_path, capsys):

@@ -140,6 +140,8 @@ def put(*keys):
         (put("evaluation", {}), "evaluation.fewshot: missing, and table1 is made of it"),
         (put("evaluation", {"fewshot": {"suite": "hard"}}), "evaluation.fewshot.suite: 'hard'"),
         (put("models", ["phi-2"]), "models: .*must be a mapping"),
+        (put("select", "references", ["llema-7b"]), "'llema-7b' is not.*did you mean 'llemma-7b'"),
+        (put("references", "llemma-7b", "path", "x"), "llemma-7b: .*exactly one of hub and path"),
     ],
 )
 def test_a_fault_is_one_line_with_file_and_key(tmp_path, edit, message):

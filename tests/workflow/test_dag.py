@@ -63,6 +63,20 @@ def test_one_record_can_be_asked_for_alone(tmp_path):
     assert counts["distill"] == counts["pretrain"] == counts["heldout_run"] == "1"
 
 
+def test_a_model_of_others_is_evaluated_from_where_it_is(tmp_path):
+    project = make_project(
+        tmp_path / "project",
+        evaluation={"fewshot": {"suite": "smoke"}, "math": {"suite": "smoke", "problems": 50}},
+        references={"llemma-7b": {"hub": None, "path": "models/llemma"}},
+    )
+    target = "work/tiny/references/{}/math.json"
+    for name, source in (("llemma-7b", "models/llemma"), ("orca2-7b", "microsoft/Orca-2-7b")):
+        plan = project.run(project.snakemake("-n", "-p", "--", target.format(name))).stdout
+        assert f"python -m eval.math --model {source} --out {target.format(name)}" in plan
+    done = project.run(project.snakemake("-n", "--", target.format("orca3")), ok=False)
+    assert "references.orca3: not in experiments.yaml" in done.stdout + done.stderr
+
+
 def test_a_target_that_the_scale_does_not_select_is_named(tmp_path):
     project = make_project(tmp_path / "project")
     done = project.run(project.snakemake("-n", "--", "table4"), ok=False)

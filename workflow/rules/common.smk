@@ -11,7 +11,7 @@ from tad.config import ConfigError, load_suite
 from tad.inventory import all_records, item_records
 from tad.layout import MODEL_FILES, Layout
 from tad.run_id import RunId, RunIdError
-from tad.specs import pretrain_spec, run_spec, weights
+from tad.specs import pretrain_spec, reference_source, run_spec, weights
 
 
 def read_suite(scale):
@@ -59,7 +59,7 @@ wildcard_constraints:
     model="[^/]+",
     checkpoint="[^/]+",
     run=r"(scratch|continued|math|supervised)/[^/]+/[^/]+/seed\d+",
-    subject=r"runs/(scratch|continued|math|supervised)/[^/]+/[^/]+/seed\d+|models/[^/]+/[^/]+",
+    subject=r"runs/(scratch|continued|math|supervised)/[^/]+/[^/]+/seed\d+|models/[^/]+/[^/]+|references/[^/]+",
     stage="[a-z]+",
     pair="[^/]+",
     seed=r"\d+",
@@ -176,8 +176,13 @@ def teacher_data(wildcards):
 
 
 def subject_model(wildcards):
-    """The model that a record is of: a student's folder, or a checkpoint's folder or hub id."""
+    """The model that a record is of: a student's folder, or another's folder or hub id."""
     kind, *name = Path(wildcards.subject).parts
+    if kind == "references":
+        try:
+            return reference_source(SUITE, *name)
+        except ConfigError as error:
+            raise WorkflowError(str(error))
     return f"{ROOT}/{wildcards.subject}" if kind == "runs" else weights(SUITE, *name)
 
 

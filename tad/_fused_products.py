@@ -4,11 +4,14 @@ Shapes: T positions of a chunk, V vocabulary, H width. Logits are kept vocabular
 W h^T and W^T G then run at full speed from about 200 positions on, where h W^T needs 1000 or more,
 so that chunks and memory can be small.
 
-A head in half precision is converted a block of rows at a time where the processor has no fast
-half-precision product (CPU), and multiplied as it is, with float32 results, where it has (CUDA).
+A head in half precision is converted a block of rows at a time on a CPU, and multiplied as it is,
+with float32 results, on CUDA. A CPU with matrix units for bfloat16 multiplies converted bfloat16
+factors by them, several times faster; nothing is lost but digits of the gradient of the logits.
 """
 
+import functools
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -48,6 +51,7 @@ class Side:
     working: torch.dtype  # of logits and sums: float32, or float64
     operand: torch.dtype  # of the factors of the products
     rows: int  # vocabulary rows converted to it at a time
+    units: bool  # whether the products may round their factors to bfloat16
     banned: Tensor | None = field(init=False, default=None)  # ids the model cannot emit
 
     def __post_init__(self) -> None:
@@ -59,20 +63,25 @@ class Side:
         self.bias = bias.clamp(min=BANNED).unsqueeze(-1)
 
     def project(self, index: Tensor, out: Tensor) -> Tensor:
-        """Write W h of the positions `index` to `out` (V, T); return the states used, (T, H)."""
-        states = (self.hidden[index].to(self.working) * self.scale).to(self.operand)
-        for rows, weight in self._blocks():
-            _product(weight, states.t(), out[rows])
-        return states
+        """Write W h of the positions `index` to `out` (V, T); return scale * h, (T, H)."""
+        hidden = self.hidden[index]
+        states = hidden.to(self.operand)
+        with _matrix_units(self.units):
+            for rows, weight in self._blocks():
+                _product(weight, states.t(), out[rows])
+        # The scale is no factor of the product, where half precision would round it away.
+        return states if self.scale == 1.0 else (hidden.to(self.working) * self.scale).to(states)
 
     def finish(self, logits: Tensor, *, compiled: bool) -> Tensor:
-        """Add bias and soft-capping in place; return the maximum of each GROUP of rows.
+        """Apply scale, bias and soft-capping in place; return the maximum of each GROUP of rows.
 
         The maxima, (ceil(V / GROUP), T), serve the softmax and the search for the K best tokens.
         """
         maxima = logits.new_empty(-(-logits.shape[0] // GROUP), logits.shape[1])
         for rows in vocabulary_blocks(logits, whole=compiled):
             block = logits[rows]
+            if self.scale != 1.0:
+                block.mul_(self.scale)
             if self.bias is not None:
                 block.add_(self.bias[rows])
             if self.softcap is not None:
@@ -90,19 +99,25 @@ class Side:
         if grads.bias is not None:
             grads.bias[: len(gradient)] += gradient.sum(1) * self.scale
         pulled = None if grads.hidden is None else gradient.new_zeros(states.shape[1], len(index))
-        for rows, weight in self._blocks():
-            block = gradient[rows].to(self.operand)
-            if pulled is not None:
-                _add_product(weight.t(), block, pulled)
-            if grads.weight is not None:
-                _add_product(block, states, grads.weight[rows])
+        with _matrix_units(self.units):
+            for rows, weight in self._blocks():
+                block = gradient[rows].to(self.operand)
+                if pulled is not None:
+                    _add_product(weight.t(), block, pulled)
+                if grads.weight is not None:
+                    _add_product(block, states, grads.weight[rows])
         if pulled is not None:
             grads.hidden[index] = (pulled.t() * self.scale).to(grads.hidden.dtype)
 
     def _blocks(self) -> Iterator[tuple[slice, Tensor]]:
+        converted = None
+        if self.weight.dtype != self.operand:
+            converted = self.weight.new_empty(self.rows, self.weight.shape[1], dtype=self.operand)
         for start in range(0, len(self.weight), self.rows):
             rows = slice(start, min(start + self.rows, len(self.weight)))
-            yield rows, self.weight[rows].to(self.operand)
+            weight = self.weight[rows]
+            # One buffer for all blocks: new memory for each takes as long as the product.
+            yield rows, weight if converted is None else converted[: len(weight)].copy_(weight)
 
 
 def logits_buffer(vocab: int, tokens: int, buffer: Tensor) -> Tensor:
@@ -121,6 +136,26 @@ def vocabulary_blocks(logits: Tensor, *, whole: bool) -> Iterator[slice]:
     step = size if whole else max(BLOCK_ELEMENTS // max(width, 1) // GROUP, 1) * GROUP
     for start in range(0, size, step):
         yield slice(start, min(start + step, size))
+
+
+@functools.cache
+def has_matrix_units() -> bool:
+    """Whether this CPU has matrix units for bfloat16 (AMX)."""
+    return bool(torch.cpu.get_capabilities().get("amx_bf16"))
+
+
+@contextmanager
+def _matrix_units(wanted: bool) -> Iterator[None]:
+    """Products of float32 factors inside round these to bfloat16, and sum in float32."""
+    settings = torch.backends.mkldnn.matmul
+    before = settings.fp32_precision
+    try:
+        if wanted:
+            settings.fp32_precision = "bf16"
+        yield
+    finally:
+        if wanted:
+            settings.fp32_precision = before
 
 
 def _product(a: Tensor, b: Tensor, out: Tensor) -> None:

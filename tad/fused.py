@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tad._fused_products import GROUP, Gradients, Side
+from tad._fused_products import GROUP, Gradients, Side, has_matrix_units
 from tad._fused_walk import Problem, chunk_size, walk
 from tad.divergences import IGNORE
 
@@ -268,6 +268,7 @@ def _side(hidden: Tensor, head: Head, vocab: int, working: torch.dtype, budget: 
     weight = head.weight.detach()[:vocab]
     kind = hidden.device.type
     operand = working
+    half = hidden.dtype == weight.dtype == torch.bfloat16
     if kind == "cuda" and working == torch.float32:
         if torch.is_autocast_enabled(kind):
             operand = torch.get_autocast_dtype(kind)
@@ -286,6 +287,7 @@ def _side(hidden: Tensor, head: Head, vocab: int, working: torch.dtype, budget: 
         working=working,
         operand=operand,
         rows=-(-rows // GROUP) * GROUP,
+        units=kind == "cpu" and half and has_matrix_units(),
     )
 
 

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tad import _fused_products
 from tad.fused import METHODS, Head, distillation_loss
 
 from .fused_case import Case, assert_equal_to_reference
@@ -93,9 +94,11 @@ def test_gradcheck(method, temperature, softcap):
     assert torch.autograd.gradcheck(loss, case.leaves)
 
 
+@pytest.mark.parametrize("units", [False, True])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_errs_less_than_the_reference(method, dtype):
+def test_half_precision_errs_less_than_the_reference(method, dtype, units, monkeypatch):
+    monkeypatch.setattr("tad.fused.has_matrix_units", lambda: units)
     case = Case(3, batch=2, tokens=12, vocab=700, widths=(32, 32), dtype=dtype, scales=(0.3, 0.3))
     exact = case.double()
 
@@ -110,6 +113,23 @@ def test_half_precision_errs_less_than_the_reference(method, dtype):
         error, allowed = ((x.double() - truth).norm() for x in (got, plain))
         assert error <= allowed
     assert [x.dtype for x in ours] == [torch.float32, dtype, dtype]
+
+
+def test_matrix_units_leave_float32_inputs_and_settings_alone(monkeypatch):
+    precision, seen = torch.backends.mkldnn.matmul, set()
+    product = _fused_products._product
+
+    def watched(*arguments):
+        seen.add(precision.fp32_precision)
+        product(*arguments)
+
+    monkeypatch.setattr(_fused_products, "_product", watched)
+    monkeypatch.setattr("tad.fused.has_matrix_units", lambda: True)
+    before = precision.fp32_precision
+    Case(4, dtype=torch.float32).fused("tad")
+    assert seen == {before}
+    Case(4, dtype=torch.bfloat16).fused("tad")
+    assert seen == {before, "bf16"} and precision.fp32_precision == before
 
 
 def test_many_small_chunks_do_not_swamp_a_half_precision_gradient():

@@ -28,7 +28,11 @@ def suite_of(scale="mini", pairs=PAIRS, seeds=(0, 1, 2), **stage):
     methods = [*dict.fromkeys([*suite.select.methods, *LAWS])]
     select = suite.select.model_copy(update={"pairs": list(pairs), "methods": methods})
     stages = suite.stages | {"scratch": suite.stages["scratch"].model_copy(update=stage)}
-    return suite.model_copy(update={"seeds": list(seeds), "select": select, "stages": stages})
+    # Every pair with the budget of one that the scale runs: it decides where warm-up ends.
+    tokens = {"tokens": suite.pairs[PAIRS[0]].tokens}
+    budgets = {name: pair.model_copy(update=tokens) for name, pair in suite.pairs.items()}
+    changes = {"seeds": list(seeds), "select": select, "stages": stages, "pairs": budgets}
+    return suite.model_copy(update=changes)
 
 
 def law(method, tokens):

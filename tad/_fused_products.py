@@ -63,14 +63,12 @@ class Side:
         self.bias = bias.clamp(min=BANNED).unsqueeze(-1)
 
     def project(self, index: Tensor, out: Tensor) -> Tensor:
-        """Write W h of the positions `index` to `out` (V, T); return scale * h, (T, H)."""
-        hidden = self.hidden[index]
-        states = hidden.to(self.operand)
+        """Write W h of the positions `index` to `out` (V, T); return the h used, (T, H)."""
+        states = self.hidden[index].to(self.operand)
         with _matrix_units(self.units):
             for rows, weight in self._blocks():
                 _product(weight, states.t(), out[rows])
-        # The scale is no factor of the product, where half precision would round it away.
-        return states if self.scale == 1.0 else (hidden.to(self.working) * self.scale).to(states)
+        return states
 
     def finish(self, logits: Tensor, *, compiled: bool) -> Tensor:
         """Apply scale, bias and soft-capping in place; return the maximum of each GROUP of rows.
@@ -80,7 +78,7 @@ class Side:
         maxima = logits.new_empty(-(-logits.shape[0] // GROUP), logits.shape[1])
         for rows in vocabulary_blocks(logits, whole=compiled):
             block = logits[rows]
-            if self.scale != 1.0:
+            if self.scale != 1.0:  # here, because as a factor of the product it would be rounded
                 block.mul_(self.scale)
             if self.bias is not None:
                 block.add_(self.bias[rows])
@@ -99,20 +97,21 @@ class Side:
         if grads.bias is not None:
             grads.bias[: len(gradient)] += gradient.sum(1) * self.scale
         pulled = None if grads.hidden is None else gradient.new_zeros(states.shape[1], len(index))
+        scaled = states if self.scale == 1.0 else states * self.scale
         with _matrix_units(self.units):
             for rows, weight in self._blocks():
                 block = gradient[rows].to(self.operand)
                 if pulled is not None:
                     _add_product(weight.t(), block, pulled)
                 if grads.weight is not None:
-                    _add_product(block, states, grads.weight[rows])
+                    _add_product(block, scaled, grads.weight[rows])
         if pulled is not None:
             grads.hidden[index] = (pulled.t() * self.scale).to(grads.hidden.dtype)
 
     def _blocks(self) -> Iterator[tuple[slice, Tensor]]:
         converted = None
         if self.weight.dtype != self.operand:
-            converted = self.weight.new_empty(self.rows, self.weight.shape[1], dtype=self.operand)
+            converted = torch.empty_like(self.weight[: self.rows], dtype=self.operand)
         for start in range(0, len(self.weight), self.rows):
             rows = slice(start, min(start + self.rows, len(self.weight)))
             weight = self.weight[rows]
@@ -147,15 +146,16 @@ def has_matrix_units() -> bool:
 @contextmanager
 def _matrix_units(wanted: bool) -> Iterator[None]:
     """Products of float32 factors inside round these to bfloat16, and sum in float32."""
+    if not wanted:
+        yield
+        return
     settings = torch.backends.mkldnn.matmul
     before = settings.fp32_precision
+    settings.fp32_precision = "bf16"
     try:
-        if wanted:
-            settings.fp32_precision = "bf16"
         yield
     finally:
-        if wanted:
-            settings.fp32_precision = before
+        settings.fp32_precision = before
 
 
 def _product(a: Tensor, b: Tensor, out: Tensor) -> None:

@@ -268,12 +268,12 @@ def _side(hidden: Tensor, head: Head, vocab: int, working: torch.dtype, budget: 
     weight = head.weight.detach()[:vocab]
     kind = hidden.device.type
     operand = working
-    half = hidden.dtype == weight.dtype == torch.bfloat16
     if kind == "cuda" and working == torch.float32:
         if torch.is_autocast_enabled(kind):
             operand = torch.get_autocast_dtype(kind)
         elif hidden.dtype == weight.dtype:
             operand = hidden.dtype
+    half = hidden.dtype == weight.dtype == torch.bfloat16
     rows = vocab
     if not operand == weight.dtype == working:
         # Below some thousand rows the products are too small to be fast.

@@ -228,7 +228,7 @@ class Loaded(Strict):
     @model_validator(mode="after")
     def _one(self) -> Self:
         if (self.hub is None) == (self.path is None):
-            raise ValueError("give exactly one of hub and path")
+            raise ValueError("give exactly one of hub and path (`hub: null` takes one away)")
         return self
 
 

@@ -12,7 +12,7 @@ from tad.config import ConfigError, Suite
 from tad.flops import matched_tokens
 from tad.layout import Layout
 from tad.run_id import Method, RunId
-from tad.schema import Pretraining, Shape, Strict, Training
+from tad.schema import Checkpoint, Pretraining, Shape, Strict, Training
 
 
 class Optimisation(Strict):
@@ -195,11 +195,8 @@ def token_budget(suite: Suite, run: RunId) -> int:
 def pretrain_spec(suite: Suite, model: str, checkpoint: str) -> PretrainSpec:
     """Resolve the pre-training of a model's checkpoint. Raises ConfigError for unknown names and
     for a checkpoint that is not trained here."""
-    entry = suite.models.get(model)
-    if entry is None or checkpoint not in entry.checkpoints:
-        known = [f"{m}/{c}" for m, e in suite.models.items() for c in e.checkpoints]
-        raise ConfigError(f"{model}/{checkpoint}: no such checkpoint (allowed: {', '.join(known)})")
-    tokens = entry.checkpoints[checkpoint].tokens
+    tokens = _checkpoint(suite, model, checkpoint).tokens
+    entry = suite.models[model]
     if tokens is None or suite.pretraining is None:
         raise ConfigError(f"{model}/{checkpoint}: is loaded, not trained, at scale {suite.scale}")
     names = list(entry.checkpoints)
@@ -224,11 +221,28 @@ def pretrain_spec(suite: Suite, model: str, checkpoint: str) -> PretrainSpec:
 
 
 def weights(suite: Suite, model: str, checkpoint: str) -> str:
-    """Where a checkpoint's weights are: a folder below the work root, a given path, or a hub id."""
-    source = suite.models[model].checkpoints[checkpoint]
+    """Where a checkpoint's weights are: a folder below the work root, a given path, or a hub id.
+
+    Raises ConfigError for unknown names.
+    """
+    source = _checkpoint(suite, model, checkpoint)
     if source.tokens is not None:
         return str(Layout.work(suite.scale).model(model, checkpoint))
     return source.path or source.hub
+
+
+def _checkpoint(suite: Suite, model: str, checkpoint: str) -> Checkpoint:
+    entry = suite.models.get(model)
+    if entry is None or checkpoint not in entry.checkpoints:
+        known = [f"{m}/{c}" for m, e in suite.models.items() for c in e.checkpoints]
+        raise ConfigError(f"{model}/{checkpoint}: no such checkpoint (allowed: {', '.join(known)})")
+    return entry.checkpoints[checkpoint]
+
+
+def hub_ids(suite: Suite) -> set[str]:
+    """The hub ids among what ``weights`` and ``reference_source`` return."""
+    points = [point for model in suite.models.values() for point in model.checkpoints.values()]
+    return {source.hub for source in (*points, *suite.references.values()) if source.hub}
 
 
 def reference_source(suite: Suite, name: str) -> str:

@@ -73,8 +73,25 @@ def test_a_model_of_others_is_evaluated_from_where_it_is(tmp_path):
     for name, source in (("llemma-7b", "models/llemma"), ("orca2-7b", "microsoft/Orca-2-7b")):
         plan = project.run(project.snakemake("-n", "-p", "--", target.format(name))).stdout
         assert f"python -m eval.math --model {source} --out {target.format(name)}" in plan
-    done = project.run(project.snakemake("-n", "--", target.format("orca3")), ok=False)
-    assert "references.orca3: not in experiments.yaml" in done.stdout + done.stderr
+    other = "work/tiny/references/orca2-7b/fewshot.json"
+    plan = project.run(project.snakemake("-n", "-p", "--", other)).stdout
+    assert "python -m eval.fewshot --model hub:microsoft/Orca-2-7b" in plan
+
+
+@pytest.mark.parametrize(
+    ("subject", "message"),
+    [
+        ("references/orca3", "references.orca3: not in experiments.yaml (allowed: "),
+        ("models/phi-3/final", "phi-3/final: no such checkpoint (allowed: "),
+        ("models/phi-2/first", "phi-2/first: no such checkpoint (allowed: "),
+    ],
+)
+def test_a_wrong_model_is_named_before_any_job_starts(tmp_path, subject, message):
+    project = make_project(tmp_path / "project")
+    command = project.snakemake("-n", "--", f"work/tiny/{subject}/fewshot.json")
+    done = project.run(command, ok=False)
+    assert done.returncode != 0
+    assert message in " ".join((done.stdout + done.stderr).split())
 
 
 def test_a_target_that_the_scale_does_not_select_is_named(tmp_path):

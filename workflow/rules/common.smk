@@ -11,7 +11,7 @@ from tad.config import ConfigError, load_suite
 from tad.inventory import all_records, item_records
 from tad.layout import MODEL_FILES, Layout
 from tad.run_id import RunId, RunIdError
-from tad.specs import pretrain_spec, reference_source, run_spec, weights
+from tad.specs import hub_ids, pretrain_spec, reference_source, run_spec, weights
 
 
 def read_suite(scale):
@@ -178,12 +178,12 @@ def teacher_data(wildcards):
 def subject_model(wildcards):
     """The model that a record is of: a student's folder, or another's folder or hub id."""
     kind, *name = Path(wildcards.subject).parts
-    if kind == "references":
-        try:
-            return reference_source(SUITE, *name)
-        except ConfigError as error:
-            raise WorkflowError(str(error))
-    return f"{ROOT}/{wildcards.subject}" if kind == "runs" else weights(SUITE, *name)
+    if kind == "runs":
+        return f"{ROOT}/{wildcards.subject}"
+    try:
+        return {"models": weights, "references": reference_source}[kind](SUITE, *name)
+    except ConfigError as error:
+        raise WorkflowError(str(error))
 
 
 def subject_files(wildcards):
@@ -192,9 +192,8 @@ def subject_files(wildcards):
 
 def fewshot_model(wildcards):
     """``eval.fewshot`` wants hub ids marked, so that a mistyped folder is never looked up there."""
-    kind, *name = Path(wildcards.subject).parts
-    hub = kind == "models" and SUITE.models[name[0]].checkpoints[name[1]].hub
-    return f"hub:{hub}" if hub else subject_model(wildcards)
+    model = subject_model(wildcards)
+    return f"hub:{model}" if model in hub_ids(SUITE) else model
 
 
 def math_settings():

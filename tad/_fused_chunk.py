@@ -157,11 +157,16 @@ class Chunk:
         possible = None
         if p.method == "rkl" and p.teacher.banned is not None:
             possible = torch.ones_like(student.z[:, :1]).index_fill_(0, p.teacher.banned, 0.0)
+        scratch = None
         for rows in vocabulary_blocks(student.z, whole=p.compiled):
             zt = None if teacher is None else teacher.z[rows]
+            # Memory of its own for each pass would take longer than the pass.
+            if scratch is None and zt is not None and not p.compiled:
+                scratch = torch.empty_like(zt)
             allowed = None if possible is None else possible[rows]
             models = student.z[rows], self.offset, zt, offset_t
-            parts = run(*models, self.inverse, self.keep, p.method == "rkl", allowed)
+            room = None if scratch is None else scratch[: rows.stop - rows.start]
+            parts = run(*models, self.inverse, self.keep, p.method == "rkl", allowed, room)
             for total, part in zip(totals, parts, strict=True):
                 if part is not None:
                     total += part
@@ -270,7 +275,7 @@ class Chunk:
         return gradient if cap is None else gradient * (1 - (student.anchors.double() / cap) ** 2)
 
 
-def _sum_block(zs, shift_s, zt, shift_t, inverse, keep, reverse, allowed):
+def _sum_block(zs, shift_s, zt, shift_t, inverse, keep, reverse, allowed, scratch):
     """Exponentials in place and their sums (T,): student at temperature 1 and T, teacher, cross.
 
     Cross is the sum of exp_t * (z_t - z_s), or of exp_s * (z_s - z_t) if `reverse`; the teacher's
@@ -280,7 +285,8 @@ def _sum_block(zs, shift_s, zt, shift_t, inverse, keep, reverse, allowed):
     if zt is None:
         rest_s = _exp(zs, shift_s, inverse, keep=keep).sum(0)
         return (rest_s if at_one is None else at_one), None, None, None
-    difference = zs - zt if reverse else zt - zs
+    first, second = (zs, zt) if reverse else (zt, zs)
+    difference = first - second if scratch is None else torch.sub(first, second, out=scratch)
     exp_t = _exp(zt, shift_t, inverse)
     rest_t = exp_t.sum(0)
     exp_s = _exp(zs, shift_s, inverse, keep=keep)

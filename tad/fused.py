@@ -276,8 +276,10 @@ def _side(hidden: Tensor, head: Head, vocab: int, working: torch.dtype, budget: 
     half = hidden.dtype == weight.dtype == torch.bfloat16
     rows = vocab
     if not operand == weight.dtype == working:
-        # Below some thousand rows the products are too small to be fast.
+        # Below some thousand rows the products are too small to be fast; above, on a CPU, what is
+        # converted has left the cache when the product comes for it.
         rows = max(int(budget / 6 / (4 * weight.shape[1])), 1024)
+        rows = min(rows, 4096) if kind == "cpu" else rows
     return Side(
         hidden=hidden.detach().reshape(-1, hidden.shape[-1]),
         weight=weight,

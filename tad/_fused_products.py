@@ -1,7 +1,7 @@
 """The matrix products of the fused loss: hidden states to logits, and gradients back.
 
 Shapes: T positions of a chunk, V vocabulary, H width. Logits are kept vocabulary-major, (V, T):
-W h^T and W^T G then run at full speed from about 200 positions on, where h W^T needs 1000 or more,
+W h^T and G^T W then run at full speed from about 200 positions on, where h W^T needs 1000 or more,
 so that chunks and memory can be small.
 
 A head in half precision is converted a block of rows at a time on a CPU, and multiplied as it is,
@@ -96,17 +96,17 @@ class Side:
         """Add the share of one chunk, from the gradient of its logits (V, T), to `grads`."""
         if grads.bias is not None:
             grads.bias[: len(gradient)] += gradient.sum(1) * self.scale
-        pulled = None if grads.hidden is None else gradient.new_zeros(states.shape[1], len(index))
+        pulled = None if grads.hidden is None else torch.zeros_like(states, dtype=self.working)
         scaled = states if self.scale == 1.0 else states * self.scale
         with _matrix_units(self.units):
             for rows, weight in self._blocks():
                 block = gradient[rows].to(self.operand)
                 if pulled is not None:
-                    _add_product(weight.t(), block, pulled)
+                    _add_product(block.t(), weight, pulled)
                 if grads.weight is not None:
                     _add_product(block, scaled, grads.weight[rows])
         if pulled is not None:
-            grads.hidden[index] = (pulled.t() * self.scale).to(grads.hidden.dtype)
+            grads.hidden[index] = (pulled * self.scale).to(grads.hidden.dtype)
 
     def _blocks(self) -> Iterator[tuple[slice, Tensor]]:
         converted = None

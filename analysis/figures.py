@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -136,6 +136,13 @@ def draw(name: str, suite: Suite, root: Path) -> None:
     write_text(root / "figures" / f"{name}.csv", text)
 
 
+def calibration_look(method: Method) -> dict[str, Any]:
+    """The look of a method where two K stand side by side: TAD with K = 1 has one of its own."""
+    if method.name == "tad" and method.k == CALIBRATION_K[0]:
+        return {"color": style.BLACK, "marker": "p"}
+    return style.method_look(method)
+
+
 def draw_calibration(pair: str, suite: Suite, root: Path) -> None:
     """Reliability diagram and tail diagnostic of a pair's students, of the first seed.
 
@@ -150,12 +157,7 @@ def draw_calibration(pair: str, suite: Suite, root: Path) -> None:
         style.method_name(run.method): read_json(Layout(root).run(run) / "calibration.json")
         for run in shown
     }
-    looks = {style.method_name(run.method): style.method_look(run.method) for run in shown}
-    looks |= {
-        style.method_name(run.method): {"color": style.ORANGE, "marker": "D"}
-        for run in shown
-        if run.method.name == "tad" and run.method.k == 1
-    }
+    looks = {style.method_name(run.method): calibration_look(run.method) for run in shown}
     for name, make in (("reliability", reliability_figure), ("tail", tail_figure)):
         style.save(make(records, looks=looks), root / "figures" / f"{name}_{pair}")
 

@@ -7,6 +7,7 @@ are 95% intervals.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -47,18 +48,18 @@ Repeated = Mapping[tuple[str, str], pd.DataFrame]
 
 
 def draw(curves: Sequence[PairCurves], repeated: Repeated) -> Figure:
-    """All panels. A method without a fit is left out; a pair without any says so in its panel."""
+    """All panels. A method without a fit is left out; a pair without any says why, without axes."""
     import matplotlib.pyplot as plt
 
     width = style.TEXT_WIDTH * (0.7 if len(curves) == 1 else 1.0)
+    height = 6.0 if any(curve.fitted for curve in curves) else 1.2
     figure, axes = plt.subplots(
-        3, len(curves), figsize=(width, 6.0), squeeze=False, height_ratios=(2.2, 1.1, 1.5)
+        3, len(curves), figsize=(width, height), squeeze=False, height_ratios=(2.2, 1.1, 1.5)
     )
     for column, curve in zip(axes.T, curves, strict=True):
         column[0].set_title(curve.pair.replace("_", " → ", 1), pad=11)
         if not curve.fitted:
-            column[0].text(0.5, 0.5, "refused: see the table", ha="center", va="center",
-                           transform=column[0].transAxes)  # fmt: skip
+            _say_why(column, curve)
             continue
         _draw_losses(column[0], column[1], curve)
         _draw_variants(column[2], curve, repeated)
@@ -71,6 +72,14 @@ def draw(curves: Sequence[PairCurves], repeated: Repeated) -> Figure:
         axis.set_yticks(range(len(VARIANTS)), [""] * len(VARIANTS))
     _legend(figure, axes)
     return figure
+
+
+def _say_why(column: np.ndarray, curve: PairCurves) -> None:
+    """In place of the panels of a pair, why it has no fit: the reason of its first method."""
+    for axis in column:
+        axis.set_axis_off()
+    reason = textwrap.fill(f"No fit: {next(iter(curve.fits.values()))}.", width=50)
+    column[0].text(0.5, 0.9, reason, ha="center", va="top", transform=column[0].transAxes)
 
 
 def _legend(figure: Figure, axes: np.ndarray) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.figures import draw
+from analysis.figures import CALIBRATION_K, calibration_look, draw
 from analysis.render import Table, latex, plus_minus
 from analysis.results import curve_frame, heldout_frame, over_seeds
 from analysis.style import method_name
@@ -144,3 +144,11 @@ def test_names_and_numbers_as_the_paper_prints_them():
     assert latex("50% ± 1 & α_K") == r"50\% $\pm$ 1 \& $\alpha$\_K"
     assert plus_minus(0.5, float("nan"), 4) == "0.5000"
     assert plus_minus(0.5, 0.01, 4) == "0.5000 ± 0.0100"
+
+
+@pytest.mark.parametrize("scale", ["smoke", "mini", "paper"])
+def test_no_two_methods_of_a_calibration_figure_look_the_same(scale):
+    methods = {run.method for run in load_suite(CONFIG.with_name(f"{scale}.yaml")).runs("table4")}
+    shown = [x for x in methods if x.name != "tad" or x.k in CALIBRATION_K]
+    looks = {(look["color"], look["marker"]) for look in map(calibration_look, shown)}
+    assert len(looks) == len(shown) > 3

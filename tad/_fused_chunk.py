@@ -157,16 +157,16 @@ class Chunk:
         possible = None
         if p.method == "rkl" and p.teacher.banned is not None:
             possible = torch.ones_like(student.z[:, :1]).index_fill_(0, p.teacher.banned, 0.0)
+        blocks = list(vocabulary_blocks(student.z, whole=p.compiled))
+        # New memory for each pass would take as long as the pass.
         scratch = None
-        for rows in vocabulary_blocks(student.z, whole=p.compiled):
+        if teacher is not None and not p.compiled:
+            scratch = torch.empty_like(teacher.z[blocks[0]])
+        for rows in blocks:
             zt = None if teacher is None else teacher.z[rows]
-            # Memory of its own for each pass would take longer than the pass.
-            if scratch is None and zt is not None and not p.compiled:
-                scratch = torch.empty_like(zt)
             allowed = None if possible is None else possible[rows]
             models = student.z[rows], self.offset, zt, offset_t
-            room = None if scratch is None else scratch[: rows.stop - rows.start]
-            parts = run(*models, self.inverse, self.keep, p.method == "rkl", allowed, room)
+            parts = run(*models, self.inverse, self.keep, p.method == "rkl", allowed, scratch)
             for total, part in zip(totals, parts, strict=True):
                 if part is not None:
                     total += part
@@ -286,7 +286,8 @@ def _sum_block(zs, shift_s, zt, shift_t, inverse, keep, reverse, allowed, scratc
         rest_s = _exp(zs, shift_s, inverse, keep=keep).sum(0)
         return (rest_s if at_one is None else at_one), None, None, None
     first, second = (zs, zt) if reverse else (zt, zs)
-    difference = first - second if scratch is None else torch.sub(first, second, out=scratch)
+    room = None if scratch is None else scratch[: len(zs)]
+    difference = torch.sub(first, second, out=room)
     exp_t = _exp(zt, shift_t, inverse)
     rest_t = exp_t.sum(0)
     exp_s = _exp(zs, shift_s, inverse, keep=keep)

@@ -68,6 +68,14 @@ def test_equals_the_float64_reference_in_float32(drawn):
         assert (got - want).abs().max() <= 1e-5 * want.abs().max() + 1e-7 * scale**2
 
 
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("method", METHODS)
+def test_several_passes_over_the_vocabulary_the_last_one_short(method, bias, monkeypatch):
+    monkeypatch.setattr(_fused_products, "BLOCK_ELEMENTS", 128 * 16)
+    case = Case(7, batch=2, tokens=20, vocab=515, bias=bias)
+    assert_equal_to_reference(case, method, 1e-10, 16)
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
 @pytest.mark.parametrize("softcap", [None, 2.0])
@@ -140,6 +148,17 @@ def test_many_small_chunks_do_not_swamp_a_half_precision_gradient():
     actual = torch.autograd.grad(case.fused("vanilla_kd", chunk_tokens=1).total, case.leaves)
     for got, want in zip(actual, expected, strict=True):
         assert (got.double() - want).norm() <= 4e-3 * want.norm()
+
+
+@pytest.mark.parametrize("units", [False, True])
+def test_a_half_precision_head_converted_in_several_pieces(units, monkeypatch):
+    monkeypatch.setattr("tad.fused.has_matrix_units", lambda: units)
+    case = Case(8, batch=1, tokens=20, vocab=2500, widths=(4, 4), dtype=torch.bfloat16)
+    whole, pieces = (case.fused("tad", chunk_tokens=20, memory_budget_mb=mb) for mb in (256, 0.01))
+    assert pieces.total.item() == pytest.approx(whole.total.item(), rel=1e-5)
+    grads = [torch.autograd.grad(terms.total, case.leaves) for terms in (whole, pieces)]
+    for one, several in zip(*grads, strict=True):
+        assert (one.double() - several.double()).norm() <= 4e-3 * one.double().norm()
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0])

@@ -1,6 +1,7 @@
 """Keep the records of a finished scale in the repository, with its tables and figures.
 
     python -m analysis.publish --scale smoke
+    python -m analysis.publish --scale smoke --redrawn    # after make figures
 
 Copies every record that the scale's tables, figures and claims are made of, and what they are, from
 ``work/SCALE`` to ``results/SCALE``; no weights. ``make figures`` redraws from them. No rule of the
@@ -18,7 +19,7 @@ from pathlib import Path
 from tad.command import UserError, command_line, exit_code
 from tad.config import load_suite
 from tad.inventory import all_records
-from tad.records import provenance, write_json
+from tad.records import provenance, read_json, write_json
 
 PICTURES = ("*.png", "*.csv")
 """Of a figure the picture and its numbers; the PDF is redrawn."""
@@ -44,9 +45,7 @@ def publish(scale: str, config: str | None = None, root: Path = Path()) -> Path:
             f"{source / missing[0]}: missing, with {len(missing) - 1} more of {len(files)}; finish "
             f"the scale first: make reproduce SCALE={scale}"
         )
-    for folder, patterns in (("tables", ("*",)), ("figures", PICTURES)):
-        found = [p for pattern in patterns for p in (source / folder).glob(pattern)]
-        files += sorted(p.relative_to(source) for p in found)
+    files += _drawn(source)
     made_by = provenance()  # before anything is written here, which would make the tree "dirty"
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{scale}-") as temporary:
@@ -55,15 +54,13 @@ def publish(scale: str, config: str | None = None, root: Path = Path()) -> Path:
         for name in files:
             (new / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / name, new / name)
-            hashes[name.as_posix()] = hashlib.sha256((new / name).read_bytes()).hexdigest()
+            hashes[name.as_posix()] = _hash(new / name)
         configuration = [path, path.parent / "experiments.yaml"]
         write_json(
             new / "manifest.json",
             {
                 "scale": suite.scale,
-                "config": {
-                    p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in configuration
-                },
+                "config": {p.name: _hash(p) for p in configuration},
                 "files": hashes,
                 **made_by,
             },
@@ -74,15 +71,55 @@ def publish(scale: str, config: str | None = None, root: Path = Path()) -> Path:
     return target
 
 
+def redrawn(scale: str, root: Path = Path()) -> Path:
+    """Take the hashes of tables and figures that ``make figures`` drew anew; returns the folder.
+
+    Records keep theirs, and the manifest keeps who made them and says which code drew. Raises
+    PublishError for a scale that is not published.
+    """
+    target = root / "results" / scale
+    if not (target / "manifest.json").is_file():
+        raise PublishError(f"{target}: not published; run make publish SCALE={scale} first")
+    manifest = read_json(target / "manifest.json")
+    records = {
+        name: of_file
+        for name, of_file in manifest["files"].items()
+        if Path(name).parts[0] not in ("tables", "figures")
+    }
+    drawn = {name.as_posix(): _hash(target / name) for name in _drawn(target)}
+    drawn_by = {"drawn_by": provenance()["git"]}
+    write_json(target / "manifest.json", manifest | {"files": records | drawn} | drawn_by)
+    return target
+
+
+def _drawn(root: Path) -> list[Path]:
+    """Tables and figures below ``root``, relative to it."""
+    files = []
+    for folder, patterns in (("tables", ("*",)), ("figures", PICTURES)):
+        found = [p for pattern in patterns for p in (root / folder).glob(pattern)]
+        files += sorted(p.relative_to(root) for p in found)
+    return files
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Command line; 0 when all is copied, 2 for a scale that is not finished."""
     parser = command_line("analysis.publish", __doc__)
     parser.add_argument("--scale", required=True, help="smoke, mini or paper")
     parser.add_argument("--config", help="scale file (default: config/SCALE.yaml)")
+    parser.add_argument(
+        "--redrawn", action="store_true", help="only take up what make figures drew anew"
+    )
     options = parser.parse_args(arguments)
 
     def job() -> None:
-        print(f"{publish(options.scale, options.config)}: published")
+        if options.redrawn:
+            print(f"{redrawn(options.scale)}: hashes of tables and figures taken")
+        else:
+            print(f"{publish(options.scale, options.config)}: published")
 
     return exit_code("analysis.publish", job)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -152,3 +153,11 @@ def test_no_two_methods_of_a_calibration_figure_look_the_same(scale):
     shown = [x for x in methods if x.name != "tad" or x.k in CALIBRATION_K]
     looks = {(look["color"], look["marker"]) for look in map(calibration_look, shown)}
     assert len(looks) == len(shown) > 3
+
+
+@pytest.mark.parametrize("scale", ["smoke", "mini"])
+def test_published_files_are_those_of_their_manifest(scale):
+    root = CONFIG.parents[1] / "results" / scale
+    expected = json.loads((root / "manifest.json").read_text())["files"]
+    found = {name: hashlib.sha256((root / name).read_bytes()).hexdigest() for name in expected}
+    assert found == expected

@@ -164,6 +164,22 @@ def test_a_clone_redraws_the_same_bytes_and_trains_nothing(published, tmp_path):
     assert not (project.folder / "work").exists()
 
 
+def test_what_was_redrawn_is_taken_up_and_a_changed_record_is_not(published, tmp_path):
+    project = published.copy(tmp_path / "project")
+    root = project.folder / "results" / "tiny"
+    before = json.loads((root / "manifest.json").read_text())
+    record = next((root / "runs").rglob("heldout.json"))
+    for path in (root / "figures" / "figure1.csv", record):
+        path.write_text(path.read_text() + " ")
+    project.run(project.python("analysis.publish", "--scale", "tiny", "--redrawn"))
+    after = json.loads((root / "manifest.json").read_text())
+    changed = {name for name, of_file in after["files"].items() if before["files"][name] != of_file}
+    assert changed == {"figures/figure1.csv"} and set(after["files"]) == set(before["files"])
+    assert all(after[key] == before[key] for key in before if key != "files")
+    done = project.run(project.python("analysis.publish", "--scale", "mini", "--redrawn"), ok=False)
+    assert done.returncode == 2 and "run make publish SCALE=mini first" in done.stderr
+
+
 def test_a_missing_record_is_named(published, tmp_path):
     project = published.copy(tmp_path / "project")
     lost = next((project.folder / "results" / "tiny" / "runs").rglob("heldout.json"))

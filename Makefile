@@ -44,7 +44,7 @@ figures: setup
 	@echo 'Figures: results/$(SCALE)/figures/    Tables: results/$(SCALE)/tables/'
 
 publish: setup
-	$(RUN) python -m analysis.publish --scale $(SCALE)
+	$(RUN) tad publish --scale $(SCALE)
 
 bench: setup
 	$(RUN) python benchmarks/losses.py suite

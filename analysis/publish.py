@@ -1,7 +1,7 @@
 """Keep the records of a finished scale in the repository, with its tables and figures.
 
-    python -m analysis.publish --scale smoke
-    python -m analysis.publish --scale smoke --redrawn    # after make figures
+    tad publish --scale smoke
+    tad publish --scale smoke --redrawn    # after make figures
 
 Copies every record that the scale's tables, figures and claims are made of, and what they are, from
 ``work/SCALE`` to ``results/SCALE``; no weights. ``make figures`` redraws from them. No rule of the
@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
 from tad.command import UserError, command_line, exit_code
-from tad.config import load_suite
-from tad.inventory import all_records
+from tad.experiment.config import load_suite
 from tad.records import provenance, read_json, write_json
+from workflow.items import all_records
 
 PICTURES = ("*.png", "*.csv")
 """Of a figure the picture and its numbers; the PDF is redrawn."""
@@ -107,7 +106,7 @@ def _hash(path: Path) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; 0 when all is copied, 2 for a scale that is not finished."""
-    parser = command_line("analysis.publish", __doc__)
+    parser = command_line("publish", __doc__)
     parser.add_argument("--scale", required=True, help="smoke, mini or paper")
     parser.add_argument("--config", help="scale file (default: config/SCALE.yaml)")
     parser.add_argument(
@@ -121,8 +120,4 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             print(f"{publish(options.scale, options.config)}: published")
 
-    return exit_code("analysis.publish", job)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return exit_code("publish", job)

@@ -15,11 +15,11 @@ from typing import Any
 import pandas as pd
 from scipy import stats
 
-from tad.config import Suite, load_suite
-from tad.layout import Layout
+from tad.experiment.config import Suite, load_suite
+from tad.experiment.layout import Layout
+from tad.experiment.run_id import RunId
+from tad.experiment.specs import last_checkpoint
 from tad.records import RecordError, read_json, read_json_lines
-from tad.run_id import RunId
-from tad.specs import last_checkpoint
 
 
 def add_root(parser: argparse.ArgumentParser) -> None:

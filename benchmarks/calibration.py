@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from eval.calibration import FullECE
+from eval.calibration.measure import FullECE
 
 TARGET = 1.3
 

@@ -12,9 +12,9 @@ import argparse
 import random
 import time
 
-from eval.math.analogues import problems
+from eval.math.answers.verdict import MODES, grade
 from eval.math.datasets import DATASETS
-from eval.math.grading import MODES, grade
+from eval.math.problems import problems
 
 
 def generations(count: int, seed: int = 0) -> list[tuple[str, str]]:

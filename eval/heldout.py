@@ -1,6 +1,6 @@
 """Held-out divergences of a student from its teacher, and the teacher's own tail: one pass.
 
-``python -m eval.heldout --model DIR --teacher DIR --data FOLDER --context 128 --out heldout.json``
+``tad eval heldout --model DIR --teacher DIR --data FOLDER --context 128 --out heldout.json``
 gives NLL, KL, reverse KL, tail mass alpha_K and mode mismatch on the validation split. Without
 ``--teacher`` the model is measured alone (Figure 2). Every value is the mean over tokens with the
 standard error of the mean over sequences, in nats or as a share.
@@ -21,11 +21,11 @@ from tqdm import tqdm
 
 from tad import divergences
 from tad.command import command_line, exit_code
+from tad.data.instruct import InstructionRows, collate, open_rows
+from tad.data.packing import DataError, PackedTokens
+from tad.data.vocabulary import shared_vocabulary
 from tad.divergences import IGNORE
-from tad.instruct import InstructionRows, collate, open_rows
-from tad.packing import DataError, PackedTokens
 from tad.records import provenance, write_json
-from tad.vocabulary import shared_vocabulary
 
 TOP_K = (1, 2, 5, 10, 20, 50)
 """The K of the tail masses alpha_K (Figure 2)."""
@@ -138,7 +138,7 @@ def _batches(
 
 def write_records(options: argparse.Namespace) -> None:
     """Write the records that the command line asks for. Raises UserError."""
-    from tad.models import load_model, load_tokenizer
+    from tad.models.loading import load_model, load_tokenizer
 
     data = open_rows(options.data, "validation", options.context)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -163,7 +163,7 @@ def write_records(options: argparse.Namespace) -> None:
     fingerprint = {"data_fingerprint": data.fingerprint}
     write_json(options.out, {**names, **fingerprint, **record, **provenance()})
     if options.calibration:
-        from eval.calibration import measure, write
+        from eval.calibration.measure import measure, write
 
         metric, how = measure(options.model, data, positions=options.positions)
         write(options.calibration, metric, {**names, **fingerprint, "split": "validation", **how})
@@ -171,7 +171,7 @@ def write_records(options: argparse.Namespace) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; 0 when the record is written, 2 for bad input."""
-    parser = command_line("eval.heldout", __doc__)
+    parser = command_line("eval heldout", __doc__)
     parser.add_argument("--model", required=True, help="folder or hub id of the student")
     parser.add_argument("--teacher", help="folder or hub id of the teacher")
     parser.add_argument("--data", required=True, help="folder of a packed corpus")
@@ -180,11 +180,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--out", required=True, type=Path, help="JSON file to write")
     parser.add_argument(
-        "--calibration", type=Path, help="write what eval.calibration measures here too"
+        "--calibration", type=Path, help="write what eval.calibration.measure measures here too"
     )
     parser.add_argument("--positions", type=int, help="of the calibration (default: all)")
     options = parser.parse_args(arguments)
-    return exit_code("eval.heldout", lambda: write_records(options))
+    return exit_code("eval heldout", lambda: write_records(options))
 
 
 if __name__ == "__main__":

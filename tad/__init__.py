@@ -15,9 +15,9 @@ _PUBLIC = {
     "tail_aware": "tad.divergences",
     "decoupled": "tad.divergences",
     "distillation_loss": "tad.fused",
-    "build_student": "tad.students",
-    "DistillationTrainer": "tad.trainer",
-    "Objective": "tad.trainer",
+    "build_student": "tad.models.students",
+    "DistillationTrainer": "tad.train.trainer",
+    "Objective": "tad.train.trainer",
 }
 
 __all__ = list(_PUBLIC)

@@ -1,4 +1,4 @@
-"""What all command lines share: help from the module's own text, and faults told in one line."""
+"""What all commands share: help from the module's own text, and faults told in one line."""
 
 from __future__ import annotations
 
@@ -14,20 +14,23 @@ class UserError(Exception):
     """
 
 
-def command_line(module: str, text: str | None) -> argparse.ArgumentParser:
-    """A parser for ``python -m module`` whose ``--help`` opens with the module's docstring."""
+def command_line(name: str, text: str | None) -> argparse.ArgumentParser:
+    """A parser for ``tad NAME`` whose ``--help`` opens with the module's docstring."""
     return argparse.ArgumentParser(
-        prog=f"python -m {module}",
+        prog=f"tad {name}",
         description=text,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 
 
-def exit_code(module: str, job: Callable[[], object]) -> int:
-    """Do the job: 0 when done, 2 after telling a UserError on standard error."""
+def exit_code(name: str, job: Callable[[], object]) -> int:
+    """Do the job: 0 when done, 2 after telling a UserError on standard error, 130 when stopped."""
     try:
         job()
     except UserError as error:
-        print(f"{module}: {error}", file=sys.stderr)
+        print(f"tad {name}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"tad {name}: stopped; the same command goes on", file=sys.stderr)
+        return 130
     return 0

@@ -1,6 +1,6 @@
 """Reference divergences between a teacher's and a student's next-token distributions.
 
-Plain torch, written to be read next to the paper; `tad.fused` computes the same values without
+Plain torch, written to be read next to the paper; `tad.fused.loss` computes the same values without
 ever holding the logits. Section 2, Equations 1-3 and 6, and Appendix C are the sources.
 
 Shapes: B sequences, N tokens, V vocabulary, K modes. Logits are (B, N, V), masks (B, N).

@@ -3,6 +3,6 @@
 ``grade(dataset, generation, gold, mode="strict") -> Grade(prediction, correct)``
 """
 
-from eval.math.grading import Grade, grade
+from eval.math.answers.verdict import Grade, grade
 
 __all__ = ["Grade", "grade"]

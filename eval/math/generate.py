@@ -103,7 +103,7 @@ class TransformersEngine:
         import torch
         from transformers import GenerationConfig
 
-        from tad.models import load_model, load_tokenizer
+        from tad.models.loading import load_model, load_tokenizer
 
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.tokenizer = load_tokenizer(str(model))

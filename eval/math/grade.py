@@ -1,4 +1,4 @@
-"""Grade generations: python -m eval.math.grade < cases.jsonl > verdicts.jsonl
+"""Grade generations: tad eval grade < cases.jsonl > verdicts.jsonl
 
 Each input line is a JSON object with dataset, generation and gold; the output line repeats it
 with prediction and correct added (and event, where a bounded comparison was ended).
@@ -13,8 +13,8 @@ import types
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from eval.math.equivalence import GradingError
-from eval.math.grading import ANSWER_TYPES, MODES, Grade, Mode, grade, self_test
+from eval.math.answers.equivalence import GradingError
+from eval.math.answers.verdict import ANSWER_TYPES, MODES, Grade, Mode, grade, self_test
 
 
 class CaseError(ValueError):
@@ -55,7 +55,7 @@ def grade_cases(cases: Iterable[dict[str, Any]], mode: Mode) -> Iterator[dict[st
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status (2 for a bad line or a grader that cannot work)."""
-    parser = argparse.ArgumentParser(prog="python -m eval.math.grade", description=__doc__)
+    parser = argparse.ArgumentParser(prog="tad eval grade", description=__doc__)
     parser.add_argument(
         "--mode",
         choices=MODES,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from eval.math.grading import MODES, grade
+from eval.math.answers.verdict import MODES, grade
 from eval.math.suites import Task
 from tad.records import fingerprint, read_json, write_gzip, write_json
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from eval.math import analogues
+from eval.math import problems as analogues
 from eval.math.datasets import DATASETS, Dataset, load_items
 from eval.math.prompts import Prompt, load_prompt
 

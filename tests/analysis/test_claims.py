@@ -12,8 +12,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis import claims as command
-from analysis.claim_evidence import (
+from analysis.claims.evidence import (
     FEWSHOT,
     FULL_ECE,
     KL,
@@ -26,9 +25,11 @@ from analysis.claim_evidence import (
     compare,
     over_teachers,
 )
-from analysis.claim_exact import MASSES, K, _gradients, tail_mass_rises
-from analysis.claim_list import CLAIMS, EVERY_K, KD, LOWER, RKL, TAD, Claim
-from analysis.claim_tests import (
+from analysis.claims.exact import MASSES, K, _gradients, tail_mass_rises
+from analysis.claims.judge import judge
+from analysis.claims.judge import judge as command
+from analysis.claims.listed import CLAIMS, EVERY_K, KD, LOWER, RKL, TAD, Claim
+from analysis.claims.statistics import (
     ALL,
     CONTRADICTED,
     INCONCLUSIVE,
@@ -41,10 +42,9 @@ from analysis.claim_tests import (
     find,
     holm,
 )
-from analysis.claims import judge
-from analysis.fewshot_tables import TASKS, TableError, paired_items, paired_tests, read_items
-from tad.config import load_suite
-from tad.layout import Layout
+from analysis.paired import TASKS, TableError, paired_items, paired_tests, read_items
+from tad.experiment.config import load_suite
+from tad.experiment.layout import Layout
 from tad.records import RecordError
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -405,5 +405,5 @@ def test_the_command_line_tells_a_missing_record_in_one_line(tmp_path, capsys):
     config = str(CONFIG / "smoke.yaml")
     assert command.main(["--root", str(tmp_path), "--config", config]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("analysis.claims: ") and error.count("\n") == 1
+    assert error.startswith("analysis.claims.judge: ") and error.count("\n") == 1
     assert "no such record" in error

@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.fewshot_tables import TASKS
-from analysis.tables import main
-from tad.config import load_suite
+from analysis.paired import TASKS
+from analysis.tables.draw import main
+from tad.experiment.config import load_suite
 
 CONFIG = Path(__file__).parents[2] / "config"
 
@@ -119,8 +119,8 @@ def test_a_missing_record_and_an_unselected_table_are_named(tmp_path, capsys):
 def test_calibration_is_compared_with_vanilla_kd_on_the_same_positions(tmp_path):
     import torch
 
-    from eval.calibration import FullECE
-    from eval.calibration import write as write_record
+    from eval.calibration.measure import FullECE
+    from eval.calibration.measure import write as write_record
 
     suite = load_suite(CONFIG / "smoke.yaml")
     generator = torch.Generator().manual_seed(0)

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.fewshot_tables import (
+from analysis.paired import (
     TASKS,
     TableError,
     beta_table,

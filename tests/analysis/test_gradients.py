@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import gradients
-from analysis.gradients import SHARES, SUM, TEACHER_MASS, gradient_table
+from analysis.figures.draw import gradients
+from analysis.figures.gradients import SHARES, SUM, TEACHER_MASS, gradient_table
 
 K, BETA = 10, 2.0
 
@@ -78,7 +78,7 @@ def test_command_writes_the_same_bytes_twice(tmp_path):
 
 
 def test_figure_marks_the_fixed_point(table):
-    from analysis import style
+    from analysis.figures import style
 
     with style.paper_style():
         figure = gradients.gradient_figure(table)

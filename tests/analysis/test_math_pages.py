@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.tables import main
+from analysis.tables.draw import main
 from eval.math.datasets import DATASETS
-from tad.config import load_suite
+from tad.experiment.config import load_suite
 
 CONFIG = Path(__file__).parents[2] / "config"
 

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import audit, reported
-from analysis.audit_claims import HOLDS, NOT, PARTLY, claims
-from analysis.reported import MISS, OK, SLACK, recalculated, table
+from analysis.reported.text_claims import HOLDS, NOT, PARTLY, claims
+from analysis.reported.values import MISS, OK, SLACK, audit, recalculated, table
+from analysis.reported import values as reported
 
 SHARED = Path(__file__).parents[3] / "shared" / "paper"
 needs_paper = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no transcription at {SHARED}")
@@ -44,8 +44,7 @@ def test_every_table_reads(number):
 
 
 def test_pairs_and_methods_are_those_of_the_experiments():
-    from tad.config import load_suite
-    from tad.run_id import METHODS
+    from tad.experiment.config import load_suite
 
     scale = Path(__file__).parents[2] / "config" / "smoke.yaml"
     if not scale.is_file():
@@ -206,7 +205,7 @@ def test_a_missing_table_is_one_line(tmp_path, monkeypatch, capsys):
 
 
 def test_costs_set_ours_beside_the_printed_figures(tmp_path):
-    from analysis import costs
+    from analysis.tables.draw import printed_costs as costs
 
     assert costs.main(["--out", str(tmp_path)]) == 0
     rows = pd.read_csv(tmp_path / "costs.csv").set_index(["where", "what"])
@@ -224,9 +223,9 @@ def test_costs_set_ours_beside_the_printed_figures(tmp_path):
 
 
 def test_the_convention_in_use_fits_best():
-    from analysis import costs
-    from tad.config import load_suite
-    from tad.flops import PROJECT
+    from analysis.tables.draw import printed_costs as costs
+    from tad.experiment.config import load_suite
+    from tad.experiment.flops import PROJECT
 
     ways = costs.conventions(load_suite(PROJECT / "config" / "paper.yaml"))
     assert ways["rms"].idxmin() == 4
@@ -234,7 +233,7 @@ def test_the_convention_in_use_fits_best():
 
 
 def test_the_audit_is_a_page_with_tables_for_the_report(tmp_path):
-    from analysis.audit import main
+    from analysis.reported.audit import main
 
     assert main(["audit", "--out", str(tmp_path / "audit.html")]) == 0
     text = (tmp_path / "audit.html").read_text()

@@ -11,14 +11,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.figures import CALIBRATION_K, calibration_look, draw
-from analysis.render import Table, latex, plus_minus
+from analysis.figures.draw import CALIBRATION_K, calibration_look, draw
 from analysis.results import curve_frame, heldout_frame, over_seeds
-from analysis.style import method_name
-from analysis.tables import heldout_table, write_heldout
-from tad.config import load_suite
+from analysis.tables.draw import heldout_table, write_heldout
+from analysis.tables.render import Table, latex, plus_minus
+from tad.experiment.config import load_suite
+from tad.methods import Method
 from tad.records import RecordError
-from tad.run_id import Method
 
 CONFIG = Path(__file__).parents[2] / "config" / "smoke.yaml"
 SUITE = load_suite(CONFIG)
@@ -140,8 +139,8 @@ def test_cells_are_escaped():
 
 
 def test_names_and_numbers_as_the_paper_prints_them():
-    assert method_name(Method("tad", 10, 2.0)) == "TAD (K = 10)"
-    assert method_name(Method("tad", 10, 0.5)) == "TAD (K = 10, β = 0.5)"
+    assert Method.of("tad", k=10, beta=2.0).label == "TAD (K = 10)"
+    assert Method.of("tad", k=10, beta=0.5).label == "TAD (K = 10, β = 0.5)"
     assert latex("50% ± 1 & α_K") == r"50\% $\pm$ 1 \& $\alpha$\_K"
     assert plus_minus(0.5, float("nan"), 4) == "0.5000"
     assert plus_minus(0.5, 0.01, 4) == "0.5000 ± 0.0100"

@@ -8,15 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from analysis.label_figure import label_table
-from analysis.label_figure import main as draw_labels
-from analysis.run_costs import costs_frame, main, petaflops
-from tad.config import load_suite
+from analysis.figures.labels import label_table
+from analysis.figures.labels import main as draw_labels
+from analysis.tables.costs import costs_frame, main, petaflops
 from tad.divergences import decoupled, tail_aware
-from tad.flops import EXECUTED, pair_account
-from tad.inventory import offline_record
+from tad.experiment.config import load_suite
+from tad.experiment.flops import EXECUTED, pair_account
+from tad.experiment.run_id import RunId
+from tad.methods import Method
 from tad.records import RecordError
-from tad.run_id import Method, RunId
+from workflow.items import offline_record
 
 CONFIG = Path(__file__).parents[2] / "config" / "smoke.yaml"
 SUITE = load_suite(CONFIG)

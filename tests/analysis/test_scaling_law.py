@@ -11,10 +11,9 @@ import pandas as pd
 import pytest
 from scipy import optimize
 
-from analysis import scaling_cli
-from analysis.chinchilla import Problem, dropping_the_largest
-from analysis.robust import huber
-from analysis.scaling_law import (
+from analysis.scaling_law.chinchilla import Problem, dropping_the_largest
+from analysis.scaling_law.robust import huber
+from analysis.scaling_law.tokens import (
     ExtrapolationWarning,
     FitError,
     difference,
@@ -23,6 +22,7 @@ from analysis.scaling_law import (
     fit_tokens,
     sensitivity,
 )
+from analysis.scaling_law.tokens import cli as scaling_cli
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "scaling"
 TARGETS = [1e10, 1e11, 1e12]
@@ -404,8 +404,8 @@ def test_sensitivity_lists_every_variant_and_leaves_gaps():
 
 
 def test_curve_is_solid_inside_the_data_and_dashed_beyond():
-    from analysis import style
-    from analysis.scaling_figures import dropped_points, extrapolation
+    from analysis.figures import style
+    from analysis.figures.scaling import dropped_points, extrapolation
 
     baseline, method = shared_noise_pair()
     fits = {"vanilla_kd": baseline, "tad-k10-b2": method}

@@ -1,4 +1,4 @@
-"""analysis.selection_figure: every candidate is drawn once, on the right side of the line."""
+"""analysis.figures.selection: every candidate is drawn once, on the right side of the line."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import style
-from analysis.selection_figure import histogram, main, selection_figure, selection_frame
+from analysis.figures import style
+from analysis.figures.selection import histogram, main, selection_figure, selection_frame
 from tad.records import write_json
 
 

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import table5
-from analysis.table5 import Table5Error, pair_curves, table5_frame
-from tad.config import load_suite
-from tad.layout import Layout
+from analysis.tables.draw import table5
+from analysis.tables.table5 import Table5Error, pair_curves, table5_frame
+from tad.experiment.config import load_suite
+from tad.experiment.layout import Layout
+from tad.experiment.specs import run_spec
 from tad.records import RecordError
-from tad.specs import run_spec
 
 CONFIG = Path(__file__).parents[2] / "config"
 PAIRS = ("phi2_1b", "qwen2.5-3b_1b")
@@ -157,7 +157,7 @@ def test_a_missing_record_is_named(tmp_path, capsys):
     config = str(CONFIG / "smoke.yaml")
     assert table5.main(["--root", str(tmp_path), "--config", config]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("analysis.table5: ") and error.count("\n") == 1
+    assert error.startswith("analysis.tables.table5: ") and error.count("\n") == 1
 
 
 def test_a_scale_without_the_runs_says_so(tmp_path):

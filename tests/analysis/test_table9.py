@@ -5,9 +5,9 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from analysis import table3, table9
-from analysis.table9 import PAPER, discrepancies, rounds_to, table9_frame
-from tad.config import load_suite
+from analysis.tables.draw import table3, table9
+from analysis.tables.table9 import PAPER, discrepancies, rounds_to, table9_frame
+from tad.experiment.config import load_suite
 
 SUITE = load_suite(PAPER)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from eval.calibration import FullECE
+from eval.calibration.measure import FullECE
 
 
 def text_like(rows: int, vocabulary: int, seed: int = 0, dtype=torch.float64):

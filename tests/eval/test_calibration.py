@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from eval.calibration import CalibrationError, FullECE, main, measure
-from eval.calibration_bins import TAIL_BINS, bin_rows, equal_bins
-from eval.calibration_stats import SequenceSums
+from eval.calibration.bins import TAIL_BINS, bin_rows, equal_bins
+from eval.calibration.measure import CalibrationError, FullECE, main, measure
+from eval.calibration.sums import SequenceSums
 from tests.eval.calibration_text import full_ece, text_like
 
 CASES = Path(__file__).parents[2] / "../shared/data/calibration/cases.json"
@@ -182,7 +182,7 @@ def test_chunks_order_and_ranks_do_not_matter(monkeypatch):
     ranks[1].merge(ranks[2])
     same(ranks[1].compute(), whole.compute())
 
-    monkeypatch.setattr("eval.calibration.ROW_ELEMENTS", {"cpu": 90 * 13})
+    monkeypatch.setattr("eval.calibration.measure.ROW_ELEMENTS", {"cpu": 90 * 13})
     small = FullECE(tail=True)
     small.update(logits, labels, sequences=range(12))
     same(small.compute(), whole.compute())
@@ -369,9 +369,9 @@ def test_measure_takes_logits_after_soft_capping(tmp_path):
 def test_command_line_measures_models_on_packed_text(tmp_path, capsys):
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from tad.data import load_encoder, train_tokenizer
-    from tad.packing import pack
-    from tad.schema import Corpus
+    from tad.data.packing import pack
+    from tad.data.prepare import load_encoder, train_tokenizer
+    from tad.experiment.schema import Corpus
 
     texts = [f"This is text number {i}, of {i % 7} words or {i * i}." for i in range(300)]
     tokenizer = train_tokenizer(texts, 280)

@@ -9,8 +9,8 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from eval.calibration import CalibrationError, FullECE, main, result, write
-from eval.calibration_stats import SequenceSums, compare
+from eval.calibration.measure import CalibrationError, FullECE, main, result, write
+from eval.calibration.sums import SequenceSums, compare
 from tests.eval.calibration_text import full_ece, text_like
 
 
@@ -109,7 +109,7 @@ def test_command_line_writes_compares_and_reports_errors_in_one_line(tmp_path, c
 
 
 def test_figures_draw_every_bin_that_has_entries():
-    from analysis.calibration_figures import reliability_figure, tail_figure
+    from analysis.figures.calibration import reliability_figure, tail_figure
 
     record = json.loads(json.dumps(asdict(packed(1.2).compute())))
     for n_bins in (10, 15):

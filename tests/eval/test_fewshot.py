@@ -14,11 +14,24 @@ import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-from eval import analogues
-from eval.analogue_text import content_positions, passages_of
-from eval.analogues import AnalogueError, Text, held_out_documents, make_items, write_analogues
-from eval.fewshot import FewshotError, Suite, evaluate_models, items_path, load_model, main
-from eval.fewshot_tasks import load_suite_spec, read_items
+from eval.fewshot.analogues import (
+    AnalogueError,
+    Text,
+    held_out_documents,
+    make_items,
+    write_analogues,
+)
+from eval.fewshot.evaluate import (
+    FewshotError,
+    Suite,
+    analogues,
+    evaluate_models,
+    items_path,
+    load_model,
+    main,
+)
+from eval.fewshot.tasks import load_suite_spec, read_items
+from eval.fewshot.text import content_positions, passages_of
 from tests.tad.made_up_text import prose as documents
 
 REAL = Path(__file__).parents[2] / "../shared/data/fewshot"
@@ -31,7 +44,7 @@ def folders(tmp_path_factory):
     import torch
     from transformers import Gemma2Config, Gemma2ForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-    from tad.data import train_tokenizer
+    from tad.data.prepare import train_tokenizer
 
     root = tmp_path_factory.mktemp("fewshot")
     tokenizer = train_tokenizer(documents(), 300)
@@ -425,9 +438,9 @@ def test_only_prose_is_kept():
 
 
 def test_held_out_documents_are_those_that_were_packed(tmp_path, folders):
-    from tad.data import load_encoder
-    from tad.packing import pack
-    from tad.schema import Corpus
+    from tad.data.packing import pack
+    from tad.data.prepare import load_encoder
+    from tad.experiment.schema import Corpus
 
     encoder = load_encoder("qwen", folders / "qwen")
     texts = documents(40)

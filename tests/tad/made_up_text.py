@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from hypothesis import strategies as st
 
-from tad.data import load_encoder, train_tokenizer
-from tad.packing import TextEncoder, read_manifest
+from tad.data.packing import TextEncoder, read_manifest
+from tad.data.prepare import load_encoder, train_tokenizer
 
 WORDS = ["the", "loss", "of", "a", "model", "tail", "mass", "teacher", "student", "learns", "token"]
 WORDS += ["every", "from", "in", "this", "distribution", "gradient", "vocabulary", "sentence"]

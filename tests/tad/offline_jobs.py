@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from tad import offline
-from tad.data import train_tokenizer
-from tad.packing import TextEncoder, pack
-from tad.schema import Corpus
+from tad.baselines import blocks as offline
+from tad.data.packing import TextEncoder, pack
+from tad.data.prepare import train_tokenizer
+from tad.experiment.schema import Corpus
 
 from .made_up_text import nonsense
 

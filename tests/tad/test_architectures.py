@@ -6,7 +6,8 @@ import pytest
 import torch
 import yaml
 
-from tad.architectures import (
+from tad.experiment.schema import Model, Shape
+from tad.models.architectures import (
     CLASSES,
     ArchitectureError,
     architecture_config,
@@ -16,8 +17,7 @@ from tad.architectures import (
     rotary_dims,
     shape_of,
 )
-from tad.models import attention_implementation
-from tad.schema import Model, Shape
+from tad.models.loading import attention_implementation
 
 EXPERIMENTS = Path(__file__).parents[2] / "config" / "experiments.yaml"
 
@@ -226,7 +226,7 @@ def test_unknown_model_types_are_refused():
 @pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:1"])
 @pytest.mark.parametrize("training", [True, False])
 def test_attention_implementation(flash, device, training, monkeypatch):
-    monkeypatch.setattr("tad.models.is_flash_attn_2_available", lambda: flash)
+    monkeypatch.setattr("tad.models.loading.is_flash_attn_2_available", lambda: flash)
     usable = flash and device != "cpu"
     for family in CLASSES:
         chosen = attention_implementation(family, device, training)

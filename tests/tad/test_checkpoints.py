@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tad.checkpoints import MARKER, BusyError, CheckpointFolder
 from tad.records import write_json
+from tad.train.checkpoints import MARKER, BusyError, CheckpointFolder
 
 
 def checkpoint(folder, step, fingerprint=None):

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tad.config import ConfigError, load_suite
-from tad.flops import pair_account
-from tad.run_id import Method, RunId
-from tad.specs import pretrain_spec, run_spec
+from tad.experiment.config import ConfigError, load_suite
+from tad.experiment.flops import pair_account
+from tad.experiment.run_id import RunId
+from tad.experiment.specs import pretrain_spec, run_spec
+from tad.methods import Method
 
 CONFIG = Path(__file__).parents[2] / "config"
 SCALES = sorted(path.stem for path in CONFIG.glob("*.yaml") if path.stem != "experiments")
@@ -44,7 +45,9 @@ def test_every_scale_loads_and_resolves_all_its_runs(scale):
 
 def test_paper_scale_has_the_papers_values():
     suite = load_suite(CONFIG / "paper.yaml")
-    spec = run_spec(suite, RunId("scratch", "qwen1.5-1.8b_0.5b", Method("tad", 10, 2.0), 0))
+    spec = run_spec(
+        suite, RunId("scratch", "qwen1.5-1.8b_0.5b", Method.of("tad", k=10, beta=2.0), 0)
+    )
     values = spec.optimisation
     assert (values.batch_size, values.context, values.learning_rate) == (128, 2048, 1e-4)
     assert values.weight_decay == 0.1
@@ -61,7 +64,9 @@ def test_paper_scale_has_the_papers_values():
 def test_matched_clm_has_the_flops_of_tad():
     suite = load_suite(CONFIG / "smoke.yaml")
     matched = run_spec(suite, RunId("scratch", "phi2_1b", Method("clm_matched"), 0)).optimisation
-    tad = run_spec(suite, RunId("scratch", "phi2_1b", Method("tad", 10, 2.0), 0)).optimisation
+    tad = run_spec(
+        suite, RunId("scratch", "phi2_1b", Method.of("tad", k=10, beta=2.0), 0)
+    ).optimisation
     account, context = pair_account(suite, "phi2_1b"), tad.context
     ours = tad.tokens * account.cost("tad", context=context).total
     theirs = matched.tokens * account.cost("clm_matched", context=context).total
@@ -193,5 +198,5 @@ def test_checkpoints_continue_one_another(tmp_path):
 
 
 def test_the_configuration_loads_without_torch():
-    code = "import sys, tad, tad.config, tad.specs, tad.layout; assert 'torch' not in sys.modules"
+    code = "import sys, tad, tad.experiment.config, tad.experiment.specs, tad.experiment.layout; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,4 +1,4 @@
-"""tad.corpora: every kind of source gives clean documents, or one line that says why not."""
+"""tad.data.corpora: every kind of source gives clean documents, or one line that says why not."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tad import corpora
-from tad.corpora import CorpusError, clean_docstring, describe, docstrings, documents
-from tad.schema import Corpus
+from tad.data.corpora import CorpusError, clean_docstring, describe, docstrings, documents
+from tad.data import corpora
+from tad.experiment.schema import Corpus
 
 SAMPLES = Path(__file__).parents[2].parent / "shared" / "data" / "corpora"
 TEXTS = ["First text.", "Zweiter Text, größer.", "three\nlines\n\nof text", "four\u2028not two"]

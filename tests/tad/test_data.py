@@ -1,4 +1,4 @@
-"""tad.data: tokenizers and corpora of a suite, by name, and their command line."""
+"""tad.data.prepare: tokenizers and corpora of a suite, by name, and their command line."""
 
 from __future__ import annotations
 
@@ -16,10 +16,19 @@ import yaml
 from hypothesis import given, settings
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from tad import corpora, data, packing
-from tad.data import END_OF_TEXT, DataError, PackedTokens, load_encoder, main, train_tokenizer
-from tad.packing import TextEncoder, document_hash, read_manifest, validation_limit
-from tad.schema import Corpus
+from tad.data.packing import TextEncoder, document_hash, read_manifest, validation_limit
+from tad.data.prepare import (
+    END_OF_TEXT,
+    DataError,
+    PackedTokens,
+    corpora,
+    load_encoder,
+    main,
+    packing,
+    train_tokenizer,
+)
+from tad.data.prepare import prepare as data
+from tad.experiment.schema import Corpus
 
 from .made_up_text import ANY_TEXT, make_encoder, nonsense, read_split
 
@@ -137,7 +146,7 @@ def error(capsys, *arguments, **names) -> str:
     capsys.readouterr()
     assert run(*arguments, **names) == 2
     out, err = capsys.readouterr()
-    assert out == "" and err.count("\n") == 1 and err.startswith("tad.data: ")
+    assert out == "" and err.count("\n") == 1 and err.startswith("tad.data.prepare: ")
     return err
 
 
@@ -276,18 +285,18 @@ def test_help_shows_examples(capsys):
     assert stopped.value.code == 0
     out = capsys.readouterr().out
     for command in ("tokenizer", "pack", "show"):
-        assert f"python -m tad.data {command} --config config/smoke.yaml" in out
+        assert f"python -m tad.data.prepare {command} --config config/smoke.yaml" in out
 
 
 def test_as_a_command(project):
-    command = [sys.executable, "-m", "tad.data", "pack", "--config", "tiny.yaml"]
+    command = [sys.executable, "-m", "tad.data.prepare", "pack", "--config", "tiny.yaml"]
     done = subprocess.run(
         [*command, "--corpus", "general", "--tokenizer", "bpe"],
         cwd=project, env={"PYTHONPATH": str(REPOSITORY), "HF_HUB_OFFLINE": "1"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 2
-    assert done.stderr.startswith("tad.data: ") and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("tad.data.prepare: ") and done.stderr.count("\n") == 1
 
 
 def test_installed_documentation_is_parsed_once(project, monkeypatch):

@@ -11,8 +11,8 @@ WORKER = """
 import sys, torch
 from safetensors.torch import save_file
 from transformers import TrainingArguments, LlamaConfig, LlamaForCausalLM
-from tad.run_id import Method
-from tad.trainer import DistillationTrainer, Objective
+from tad.methods import Method
+from tad.train.trainer import DistillationTrainer, Objective
 
 def llama(seed):
     torch.manual_seed(seed)

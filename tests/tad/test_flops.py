@@ -10,10 +10,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from tad import flops
-from tad.architectures import CLASSES, architecture_config, new_model
-from tad.config import load_suite
-from tad.flops import (
+from tad.experiment import flops
+from tad.experiment.config import load_suite
+from tad.experiment.flops import (
     EXECUTED,
     PAPER,
     Assumptions,
@@ -24,7 +23,8 @@ from tad.flops import (
     method_cost,
     pair_account,
 )
-from tad.schema import Shape
+from tad.experiment.schema import Shape
+from tad.models.architectures import CLASSES, architecture_config, new_model
 
 CONTEXT, BATCH, POSITIONS = 24, 2, 128
 TINY = Shape(
@@ -171,8 +171,8 @@ def test_frozen_follows_the_convention(paper):
 
 
 def test_what_we_freeze_is_what_students_freeze(paper):
-    from tad.architectures import paper_model
-    from tad.students import build_student
+    from tad.models.architectures import paper_model
+    from tad.models.students import build_student
 
     for pair_id in ("qwen1.5-1.8b_0.5b", "phi2_1b", "qwen2.5-3b_1b"):
         pair = paper.pairs[pair_id]
@@ -296,8 +296,6 @@ def test_command_line_errors_are_one_line(tmp_path, capsys):
 
 
 def test_importing_flops_loads_no_torch():
-    code = (
-        "import sys, tad.flops; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
-    )
+    code = "import sys, tad.experiment.flops; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     project = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=project, check=False).returncode == 0

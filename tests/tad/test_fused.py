@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tad import _fused_products
-from tad.fused import METHODS, Head, distillation_loss
+from tad.fused import Head, distillation_loss
+from tad.fused import products as _fused_products
 
 from .fused_case import Case, assert_equal_to_reference
 
@@ -106,7 +106,7 @@ def test_gradcheck(method, temperature, softcap):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_errs_less_than_the_reference(method, dtype, units, monkeypatch):
-    monkeypatch.setattr("tad.fused.has_matrix_units", lambda: units)
+    monkeypatch.setattr("tad.fused.loss.has_matrix_units", lambda: units)
     case = Case(3, batch=2, tokens=12, vocab=700, widths=(32, 32), dtype=dtype, scales=(0.3, 0.3))
     exact = case.double()
 
@@ -132,7 +132,7 @@ def test_matrix_units_leave_float32_inputs_and_settings_alone(monkeypatch):
         product(*arguments)
 
     monkeypatch.setattr(_fused_products, "_product", watched)
-    monkeypatch.setattr("tad.fused.has_matrix_units", lambda: True)
+    monkeypatch.setattr("tad.fused.loss.has_matrix_units", lambda: True)
     before = precision.fp32_precision
     Case(4, dtype=torch.float32).fused("tad")
     assert seen == {before}
@@ -152,7 +152,7 @@ def test_many_small_chunks_do_not_swamp_a_half_precision_gradient():
 
 @pytest.mark.parametrize("units", [False, True])
 def test_a_half_precision_head_converted_in_several_pieces(units, monkeypatch):
-    monkeypatch.setattr("tad.fused.has_matrix_units", lambda: units)
+    monkeypatch.setattr("tad.fused.loss.has_matrix_units", lambda: units)
     case = Case(8, batch=1, tokens=20, vocab=2500, widths=(4, 4), dtype=torch.bfloat16)
     whole, pieces = (case.fused("tad", chunk_tokens=20, memory_budget_mb=mb) for mb in (256, 0.01))
     assert pieces.total.item() == pytest.approx(whole.total.item(), rel=1e-5)

@@ -8,8 +8,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 
-from tad import divergences, fused
-from tad.fused import METHODS, Head, distillation_loss
+from tad import divergences
+from tad.fused import Head, distillation_loss
+from tad.fused import loss as fused
 
 from .fused_case import Case, assert_equal_to_reference
 

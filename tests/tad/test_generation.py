@@ -1,4 +1,4 @@
-"""tad.generation: a packed corpus of teacher-written text, the same however it was made."""
+"""tad.baselines.generation: a packed corpus of teacher-written text, the same however it was made."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from tad import generation, offline
-from tad.data import load_encoder
+from tad.baselines import blocks as offline
+from tad.baselines import generation
+from tad.baselines.generation import GeneratedTokens, Generation, GenerationError
+from tad.data.packing import DataError, PackedTokens, read_manifest
+from tad.data.prepare import load_encoder
 from tad.divergences import IGNORE
-from tad.generation import GeneratedTokens, Generation, GenerationError
-from tad.packing import DataError, PackedTokens, read_manifest
-from tad.sampling import choose, uniforms
+from tad.models.sampling import choose, uniforms
 
 from .offline_jobs import (
     die_after,

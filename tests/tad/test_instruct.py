@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from tad.instruct import (
+from tad.data.instruct import (
     InstructionError,
     InstructionRows,
     collate,
@@ -19,8 +19,8 @@ from tad.instruct import (
     prompt_and_response,
     tokenize,
 )
-from tad.packing import DataError
-from tad.schema import InstructionSource
+from tad.data.packing import DataError
+from tad.experiment.schema import InstructionSource
 from tests.workflow.conftest import Project, make_project
 
 SHARED = Path(__file__).parents[2] / "../shared/data/instruct/math.jsonl"
@@ -49,7 +49,7 @@ def project(tmp_path, monkeypatch) -> Project:
     )
     project.config.write_text(text)
     monkeypatch.chdir(project.folder)
-    from tad.data import main as data
+    from tad.data.prepare import main as data
 
     assert data(["tokenizer", "--config", "tiny.yaml", "--tokenizer", "qwen"]) == 0
     return project
@@ -60,7 +60,7 @@ def run(*more: str) -> int:
 
 
 def test_only_the_response_is_learnt(project):
-    from tad.models import load_tokenizer
+    from tad.models.loading import load_tokenizer
 
     assert run() == 0
     tokenizer = load_tokenizer("work/tiny/tokenizers/qwen")
@@ -148,7 +148,7 @@ def test_chat_template_and_its_own_special_tokens(tiny_tokenizer):
 
 @pytest.fixture
 def tiny_tokenizer():
-    from tad.data import train_tokenizer
+    from tad.data.prepare import train_tokenizer
     from tests.tad.made_up_text import nonsense
 
     return train_tokenizer(nonsense(200), 300)

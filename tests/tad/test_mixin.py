@@ -10,8 +10,8 @@ from transformers import Trainer, TrainingArguments
 
 from tad import divergences
 from tad.fused import distillation_loss
-from tad.last_states import instead_of_logits
-from tad.mixin import TADMixin
+from tad.fused.states import instead_of_logits
+from tad.train.mixin import TADMixin
 
 needs_trl = pytest.mark.skipif(importlib.util.find_spec("trl") is None, reason="TRL is absent")
 PROMPTS = [3, 1, 5, 2, 0, 4, 2, 1]
@@ -145,7 +145,7 @@ def test_prompt_and_padding_states_are_not_read(tmp_path, pair):
 
     expected = trainer.compute_loss(student, batch)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tad.mixin.distillation_loss", poisoned)
+        patch.setattr("tad.train.mixin.distillation_loss", poisoned)
         actual = trainer.compute_loss(student, batch)
     assert seen[0] > 0
     torch.testing.assert_close(actual, expected)
@@ -222,7 +222,7 @@ def test_teacher_is_frozen_and_repeatable_while_the_student_has_dropout(tmp_path
     states = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "tad.mixin.distillation_loss",
+            "tad.train.mixin.distillation_loss",
             lambda *args, **kwargs: states.append(args[:4:2]) or distillation_loss(*args, **kwargs),
         )
         trainer = make(tmp_path, student.train(), teacher)

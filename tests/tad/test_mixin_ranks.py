@@ -9,7 +9,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from tad.fused import distillation_loss
-from tad.last_states import instead_of_logits
+from tad.fused.states import instead_of_logits
 
 from .ranks import run_ranks
 from .test_mixin import collate, make, sequences

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from eval import heldout
-from tad import distill
-from tad.models import ModelError, load_model, load_tokenizer
+from tad.models.loading import ModelError, load_model, load_tokenizer
+from tad.train import run as distill
 
 
 def test_a_missing_folder_is_named(tmp_path):

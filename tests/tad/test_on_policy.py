@@ -1,4 +1,4 @@
-"""tad.on_policy: reverse KL of what the student itself writes, and of nothing else."""
+"""tad.train.on_policy: reverse KL of what the student itself writes, and of nothing else."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import torch
 from torch.utils.data import Dataset
 from transformers import TrainerCallback, TrainingArguments
 
-from tad.architectures import CLASSES, architecture_config, new_model
-from tad.on_policy import OnPolicy, OnPolicyError, OnPolicyTrainer
-from tad.schema import Shape
+from tad.experiment.schema import Shape
+from tad.models.architectures import CLASSES, architecture_config, new_model
+from tad.train.on_policy import OnPolicy, OnPolicyError, OnPolicyTrainer
 
 from .conftest import VOCABULARY
 from .offline_jobs import sharpen
@@ -312,7 +312,7 @@ WORKER = """
 import sys, torch
 from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
-from tad.on_policy import OnPolicy, OnPolicyTrainer
+from tad.train.on_policy import OnPolicy, OnPolicyTrainer
 
 def llama(seed):
     torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""tad.packing: the packed files hold exactly the chosen documents, or there are none."""
+"""tad.data.packing: the packed files hold exactly the chosen documents, or there are none."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers
 
-from tad import packing
-from tad.data import END_OF_TEXT
-from tad.packing import (
+from tad.data.packing import (
     DataError,
     PackedTokens,
     TextEncoder,
@@ -30,7 +28,8 @@ from tad.packing import (
     read_manifest,
     validation_limit,
 )
-from tad.schema import Corpus
+from tad.data.prepare import END_OF_TEXT, packing
+from tad.experiment.schema import Corpus
 
 from .made_up_text import ANY_TEXT, make_encoder, nonsense, read_split
 
@@ -338,7 +337,7 @@ def test_rows_are_copies_that_may_be_written_to(folder):
 
 def test_torch_is_loaded_only_for_rows(folder):
     code = (
-        "import sys; from tad.data import PackedTokens; "
+        "import sys; from tad.data.prepare import PackedTokens; "
         f"print(len(PackedTokens({str(folder)!r}, 'train', 10)), "
         "[name for name in ('torch', 'transformers', 'datasets') if name in sys.modules])"
     )
@@ -365,7 +364,10 @@ def test_faults_of_a_packed_folder(folder, tmp_path_factory):
         path = copy / "manifest.json"
         path.write_text(path.read_text().replace('"dtype": "uint16"', '"dtype": "uint8"'))
 
-    refused(r"manifest.json: missing; make it with: python -m tad.data pack", change=shutil.rmtree)
+    refused(
+        r"manifest.json: missing; make it with: python -m tad.data.prepare pack",
+        change=shutil.rmtree,
+    )
     refused("manifest.json: damaged", change=lambda copy: (copy / "manifest.json").write_text("{"))
     refused("manifest.json: damaged", change=lambda copy: (copy / "manifest.json").write_text("{}"))
     refused("fingerprint does not fit its parts", change=edit)

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tad.run_id import METHODS, STAGES, Method, RunId, RunIdError
+from tad.experiment.run_id import STAGES, RunId, RunIdError
+from tad.methods import Method
 
 tad_methods = st.builds(
-    lambda k, beta: Method("tad", k, beta / 1000),
+    lambda k, beta: Method.of("tad", k=k, beta=beta / 1000),
     st.integers(1, 10**6),
     st.integers(1, 10**7),
 )
@@ -31,8 +32,8 @@ def test_different_runs_print_differently(one, other):
 @pytest.mark.parametrize(
     ("text", "method"),
     [
-        ("tad-k10-b2", Method("tad", 10, 2.0)),
-        ("tad-k1-b0.5", Method("tad", 1, 0.5)),
+        ("tad-k10-b2", Method.of("tad", k=10, beta=2.0)),
+        ("tad-k1-b0.5", Method.of("tad", k=1, beta=0.5)),
         ("vanilla_kd", Method("vanilla_kd")),
     ],
 )

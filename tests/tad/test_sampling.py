@@ -1,4 +1,4 @@
-"""tad.sampling: continuations follow the model's distribution, row by row."""
+"""tad.models.sampling: continuations follow the model's distribution, row by row."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from tad.architectures import CLASSES, architecture_config, new_model
-from tad.sampling import SamplingError, choose, continuations, uniforms
-from tad.schema import Shape
+from tad.experiment.schema import Shape
+from tad.models.architectures import CLASSES, architecture_config, new_model
+from tad.models.sampling import SamplingError, choose, continuations, uniforms
 
 from .offline_jobs import sharpen
 

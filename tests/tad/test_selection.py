@@ -1,4 +1,4 @@
-"""tad.selection: the right sequences, by scores that a direct computation confirms."""
+"""tad.baselines.selection: the right sequences, by scores that a direct computation confirms."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tad import offline, selection
-from tad.architectures import CLASSES, architecture_config, new_model
-from tad.data import load_encoder
+from tad.baselines import blocks as offline
+from tad.baselines import selection
+from tad.baselines.selection import Selection, SelectionError, log_probabilities, select, translate
+from tad.data.packing import PackedTokens
+from tad.data.prepare import load_encoder
+from tad.experiment.schema import Shape
 from tad.fused import Head
-from tad.packing import PackedTokens
-from tad.schema import Shape
-from tad.selection import Selection, SelectionError, log_probabilities, select, translate
+from tad.models.architectures import CLASSES, architecture_config, new_model
 
 from .offline_jobs import killed_and_resumed, make_tokenizer, pack_nonsense, save_model, sharpen
 
@@ -205,7 +206,7 @@ def test_the_head_is_scaled_before_it_is_capped():
 
 
 def test_the_pool_is_the_beginning_of_the_training_order():
-    from tad.training import training_order
+    from tad.train.job import training_order
 
     values = SimpleNamespace(steps=5, batch_size=7, seed=11)
     expected = training_order(range(20), values).indices  # 35 of 20 sequences: two passes

@@ -2,9 +2,9 @@
 
 import pytest
 
-from tad.architectures import paper_model
-from tad.schema import Model, Pair
-from tad.students import (
+from tad.experiment.schema import Model, Pair
+from tad.models.architectures import paper_model
+from tad.models.students import (
     build_student,
     main,
     parameter_account,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tad.architectures import ArchitectureError, shape_of
-from tad.students import StudentError, build_student
+from tad.models.architectures import ArchitectureError, shape_of
+from tad.models.students import StudentError, build_student
 
 from .test_students import make_teacher, shape_like
 

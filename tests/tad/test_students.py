@@ -10,16 +10,16 @@ import yaml
 from torch import nn
 from transformers import AutoModelForCausalLM
 
-from tad import students
-from tad.architectures import (
+from tad.experiment.schema import Model, Pair, Shape
+from tad.models.architectures import (
     CLASSES,
     architecture_config,
     new_model,
     rotary_dims,
     shape_of,
 )
-from tad.schema import Model, Pair, Shape
-from tad.students import (
+from tad.models.loading import students
+from tad.models.students import (
     build_student,
     student_config,
     trainable_parameters,

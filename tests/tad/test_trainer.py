@@ -10,15 +10,21 @@ from torch.utils.data import Dataset
 from transformers import TrainingArguments
 
 from tad import divergences
-from tad.architectures import CLASSES, architecture_config, new_model
-from tad.run_id import Method
-from tad.schema import Shape
-from tad.trainer import DistillationTrainer, NonFiniteLossError, Objective
+from tad.experiment.schema import Shape
+from tad.methods import Method
+from tad.models.architectures import CLASSES, architecture_config, new_model
+from tad.train.trainer import DistillationTrainer, NonFiniteLossError, Objective
 
 from .conftest import VOCABULARY
 
 CONTEXT = 16
-METHODS = [Method("clm"), Method("vanilla_kd"), Method("rkl"), Method("dkd"), Method("tad", 5, 2.0)]
+METHODS = [
+    Method("clm"),
+    Method("vanilla_kd"),
+    Method("rkl"),
+    Method("dkd"),
+    Method.of("tad", k=5, beta=2.0),
+]
 
 
 class Rows(Dataset):
@@ -124,7 +130,9 @@ def test_the_loss_is_the_papers(tmp_path, tiny_llama, method, fused):
             "vanilla_kd": lambda: divergences.forward_kl(*pair),
             "rkl": lambda: divergences.reverse_kl(*pair),
             "dkd": lambda: divergences.decoupled(*pair, labels, mask=mask),
-            "tad": lambda: divergences.tail_aware(*pair, k=method.k, beta=method.beta, mask=mask),
+            "tad": lambda: divergences.tail_aware(
+                *pair, k=method["k"], beta=method.beta, mask=mask
+            ),
         }[method.name]()
         cosine = torch.cosine_similarity(ours.hidden_states[-1], theirs.hidden_states[-1], dim=-1)
         expected = expected + values[mask].mean() + (1 - cosine)[mask].mean()
@@ -142,7 +150,7 @@ def test_fused_and_whole_logits_agree_in_every_family(tmp_path, family):
         torch.manual_seed(0)
         for model in (student, teacher):  # logits of some size, so that a wrong state shows
             torch.nn.init.normal_(model.get_output_embeddings().weight, std=0.5)
-        objective = Objective(method=Method("tad", 5, 2.0), hidden_cosine=True)
+        objective = Objective(method=Method.of("tad", k=5, beta=2.0), hidden_cosine=True)
         results[fused] = gradients_of_one_step(
             student, tmp_path, objective, teacher=teacher, fused=fused
         )
@@ -152,7 +160,9 @@ def test_fused_and_whole_logits_agree_in_every_family(tmp_path, family):
 
 def test_positions_without_a_label_change_nothing(tmp_path, tiny_llama):
     student, teacher = tiny_llama(1), tiny_llama(2)
-    job = trainer(student, tmp_path, Objective(method=Method("tad", 5, 2.0)), teacher=teacher)
+    job = trainer(
+        student, tmp_path, Objective(method=Method.of("tad", k=5, beta=2.0)), teacher=teacher
+    )
     row = Rows(1)[0]
     ids, labels = row["input_ids"].unsqueeze(0), row["labels"].unsqueeze(0)
     valid = int((labels != -100).sum())
@@ -163,7 +173,7 @@ def test_positions_without_a_label_change_nothing(tmp_path, tiny_llama):
 
 def test_a_step_without_labels_has_loss_zero_and_zero_gradients(tmp_path, tiny_llama):
     student = tiny_llama(1)
-    objective = Objective(method=Method("tad", 5, 2.0))
+    objective = Objective(method=Method.of("tad", k=5, beta=2.0))
     job = trainer(student, tmp_path, objective, teacher=tiny_llama(2))
     ids = torch.zeros(2, CONTEXT, dtype=torch.long)
     loss = job.compute_loss(student, {"input_ids": ids, "labels": torch.full_like(ids, -100)})
@@ -215,7 +225,7 @@ def test_evaluation_is_eq_1_whatever_the_method_and_batch(tmp_path, tiny_llama):
 
 
 def test_logged_terms_add_up_to_the_loss(tmp_path, tiny_llama):
-    objective = Objective(method=Method("tad", 5, 2.0), hidden_cosine=True)
+    objective = Objective(method=Method.of("tad", k=5, beta=2.0), hidden_cosine=True)
     job = trainer(tiny_llama(1), tmp_path, objective, teacher=tiny_llama(2), micro=4, accumulate=2)
     job.train()
     entry = next(line for line in job.state.log_history if "clm" in line)

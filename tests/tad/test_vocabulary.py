@@ -6,7 +6,7 @@ import pytest
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
-from tad.vocabulary import VocabularyError, shared_vocabulary
+from tad.data.vocabulary import VocabularyError, shared_vocabulary
 
 
 def tokenizer(*tokens: str) -> PreTrainedTokenizerFast:

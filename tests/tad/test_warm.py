@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+WARM = Path(__file__).parents[2] / "workflow" / "warm.py"
 JOB = """
 import os, sys, time
 if sys.argv[1:] == ["sleep"]:
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks libraries
 
 def start(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "tad.warm", "job", *arguments],
+        [sys.executable, str(WARM), "job", *arguments],
         cwd=folder,
         env={**os.environ, "COLOUR": "blue", "OMP_NUM_THREADS": "1", **environment},
         stdout=subprocess.PIPE,
@@ -108,7 +109,7 @@ def test_a_job_is_forked_and_ends_with_its_asker_and_the_process_with_its_owner(
 
 def test_a_missing_module_is_an_error(folder):
     done = subprocess.run(
-        [sys.executable, "-m", "tad.warm", "no.such.module"],
+        [sys.executable, "-m", "workflow.warm", "no.such.module"],
         cwd=folder, env={**os.environ, "TAD_WARM": ""}, capture_output=True, text=True, timeout=60,
         check=False,
     )  # fmt: skip

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import yaml
 
-from tad import distill, generation, pretrain, selection
-from tad.config import load_suite
-from tad.packing import PackedTokens
-from tad.run_id import RunId
-from tad.selection import selected_rows
-from tad.specs import run_spec
+from tad.baselines import generation, selection
+from tad.baselines.selection import selected_rows
+from tad.data.packing import PackedTokens
+from tad.experiment.config import load_suite
+from tad.experiment.run_id import RunId
+from tad.experiment.specs import run_spec
+from tad.train import pretrain
+from tad.train import run as distill
 
 from .conftest import TEACHER, Project
 

@@ -75,7 +75,7 @@ def test_a_model_of_others_is_evaluated_from_where_it_is(tmp_path):
         assert f"python -m eval.math --model {source} --out {target.format(name)}" in plan
     other = "work/tiny/references/orca2-7b/fewshot.json"
     plan = project.run(project.snakemake("-n", "-p", "--", other)).stdout
-    assert "python -m eval.fewshot --model hub:microsoft/Orca-2-7b" in plan
+    assert "python -m eval.fewshot.evaluate --model hub:microsoft/Orca-2-7b" in plan
 
 
 def test_a_target_that_the_scale_does_not_select_is_named(tmp_path):

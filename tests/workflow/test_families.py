@@ -9,9 +9,11 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
-from tad import data, distill, pretrain
-from tad.config import load_suite
-from tad.layout import Layout
+from tad.data.prepare import prepare as data
+from tad.experiment.config import load_suite
+from tad.experiment.layout import Layout
+from tad.train import pretrain
+from tad.train import run as distill
 
 from .conftest import make_project
 

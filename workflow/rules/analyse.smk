@@ -21,7 +21,7 @@ rule draw_figure1:
     params:
         config=CONFIG,
     shell:
-        "python -m analysis.figures figure1 --config {params.config} --root {wildcards.root}"
+        "tad figures figure1 --config {params.config} --root {wildcards.root}"
         " > {log} 2>&1"
 
 
@@ -45,7 +45,7 @@ rule draw_figure2:
     params:
         config=CONFIG,
     shell:
-        "python -m analysis.figures figure2 --config {params.config} --root {wildcards.root}"
+        "tad figures figure2 --config {params.config} --root {wildcards.root}"
         " > {log} 2>&1"
 
 
@@ -72,7 +72,7 @@ rule table_heldout:
     params:
         config=CONFIG,
     shell:
-        "python -m analysis.tables {wildcards.kind} --config {params.config}"
+        "tad tables {wildcards.kind} --config {params.config}"
         " --root {wildcards.root} > {log} 2>&1"
 
 
@@ -99,7 +99,7 @@ rule table_scores:
     params:
         config=CONFIG,
     shell:
-        "python -m analysis.tables table{wildcards.number} --config {params.config}"
+        "tad tables table{wildcards.number} --config {params.config}"
         " --root {wildcards.root} > {log} 2>&1"
 
 
@@ -124,7 +124,7 @@ rule table_calibration:
     params:
         config=CONFIG,
     shell:
-        "python -m analysis.tables calibration --config {params.config} --root {wildcards.root}"
+        "tad tables calibration --config {params.config} --root {wildcards.root}"
         " > {log} 2>&1"
 
 
@@ -154,7 +154,7 @@ rule draw_calibration:
     params:
         config=CONFIG,
     shell:
-        "python -m analysis.figures calibration --pair {wildcards.pair}"
+        "tad figures calibration --pair {wildcards.pair}"
         " --config {params.config} --root {wildcards.root} > {log} 2>&1"
 
 
@@ -175,7 +175,7 @@ rule make_table3:
         ENVIRONMENT
     threads: 1
     shell:
-        "python -m analysis.table3 --root {wildcards.root} > {log} 2>&1"
+        "python -m analysis.tables.table3 --root {wildcards.root} > {log} 2>&1"
 
 
 rule make_table5:
@@ -207,7 +207,7 @@ rule make_table5:
     params:
         config=CONFIG,
     shell:
-        "python -m analysis.table5 --config {params.config} --root {wildcards.root} > {log} 2>&1"
+        "python -m analysis.tables.table5 --config {params.config} --root {wildcards.root} > {log} 2>&1"
 
 
 rule make_table9:
@@ -227,7 +227,7 @@ rule make_table9:
         ENVIRONMENT
     threads: 1
     shell:
-        "python -m analysis.table9 --root {wildcards.root} > {log} 2>&1"
+        "python -m analysis.tables.table9 --root {wildcards.root} > {log} 2>&1"
 
 
 rule judge_claims:
@@ -260,7 +260,7 @@ rule judge_claims:
     params:
         config=CONFIG,
     shell:
-        "python -m analysis.claims --config {params.config} --root {wildcards.root} > {log} 2>&1"
+        "tad claims --config {params.config} --root {wildcards.root} > {log} 2>&1"
 
 
 rule draw_gradients:
@@ -279,7 +279,7 @@ rule draw_gradients:
         ENVIRONMENT
     threads: 1
     shell:
-        "python -m analysis.gradients --out {wildcards.root}/figures > {log} 2>&1"
+        "python -m analysis.figures.gradients --out {wildcards.root}/figures > {log} 2>&1"
 
 
 rule table_costs:
@@ -303,7 +303,7 @@ rule table_costs:
     params:
         config=CONFIG,
     shell:
-        "python -m analysis.run_costs --config {params.config} --root {wildcards.root}"
+        "python -m analysis.tables.costs --config {params.config} --root {wildcards.root}"
         " > {log} 2>&1"
 
 
@@ -323,7 +323,7 @@ rule draw_labels:
         ENVIRONMENT
     threads: 1
     shell:
-        "python -m analysis.label_figure --out {wildcards.root}/figures > {log} 2>&1"
+        "python -m analysis.figures.labels --out {wildcards.root}/figures > {log} 2>&1"
 
 
 rule draw_selection:
@@ -346,7 +346,7 @@ rule draw_selection:
     params:
         selections=selection_names,
     shell:
-        "python -m analysis.selection_figure --out {wildcards.root}/figures/selection"
+        "python -m analysis.figures.selection --out {wildcards.root}/figures/selection"
         " {params.selections} > {log} 2>&1"
 
 
@@ -364,4 +364,4 @@ rule audit_page:
         ENVIRONMENT
     threads: 1
     shell:
-        "python -m analysis.reported audit --out {output} > {log} 2>&1"
+        "tad audit audit --out {output} > {log} 2>&1"

@@ -2,16 +2,18 @@
 # is read by every `snakemake -n` and by every job on a cluster.
 import json
 import os
+import shlex
 from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from tad.config import ConfigError, load_suite
-from tad.inventory import all_records, item_records
-from tad.layout import MODEL_FILES, Layout
-from tad.run_id import RunId, RunIdError
-from tad.specs import hub_ids, pretrain_spec, reference_source, run_spec, weights
+from tad.command import UserError
+from tad.experiment.config import ConfigError, load_suite
+from workflow.items import all_records, check_evaluations, item_records
+from tad.experiment.layout import MODEL_FILES, Layout
+from tad.experiment.run_id import RunId
+from tad.experiment.specs import hub_ids, pretrain_spec, reference_source, run_spec, weights
 
 
 def read_suite(scale):
@@ -19,8 +21,10 @@ def read_suite(scale):
     folder = Path(workflow.basedir) / "config"
     path = Path(scale) if scale.endswith(".yaml") else folder / f"{scale}.yaml"
     try:
-        return str(path), load_suite(path)
-    except ConfigError as error:
+        suite = load_suite(path)
+        check_evaluations(suite)
+        return str(path), suite
+    except UserError as error:
         raise WorkflowError(str(error))
 
 
@@ -37,11 +41,12 @@ ROOT = str(LAYOUT.root)
 TARGET = str(config.get("root", ROOT))
 ENVIRONMENT = "../../environment.yml"
 
-# At small scales loading the libraries takes longer than a job: there `python -m MODULE` in a rule
-# goes to a process that has them and is forked (tad.warm). It ends with this one.
+# At small scales loading the libraries takes longer than a job: there `tad COMMAND` in a rule goes
+# to a process that has them and is forked (workflow/warm.py). It ends with this one.
 if SUITE.warm_jobs:
     os.environ.setdefault("TAD_WARM", str(os.getpid()))
-    shell.prefix('set -euo pipefail; python() {{ shift; command python -m tad.warm "$@"; }}; ')
+    warm = shlex.quote(str(Path(workflow.basedir) / "workflow" / "warm.py"))
+    shell.prefix(f'set -euo pipefail; tad() {{{{ command python {warm} tad "$@"; }}}}; ')
 
 
 if TARGET != ROOT:
@@ -78,7 +83,7 @@ def spec_of(run):
     """The resolved spec of a run id. Raises WorkflowError, in one line, for a wrong one."""
     try:
         return run_spec(SUITE, RunId.parse(run))
-    except (ConfigError, RunIdError) as error:
+    except UserError as error:
         raise WorkflowError(str(error))
 
 
@@ -100,9 +105,9 @@ def gpus(run):
 
 
 def launcher(wildcards):
-    """How a training starts: plain Python, or one process a GPU."""
+    """How a training starts: as a command, or one process a GPU."""
     count = gpus(wildcards.run)
-    return f"torchrun --standalone --nproc-per-node {count}" if count > 1 else "python"
+    return f"torchrun --standalone --nproc-per-node {count} -m tad" if count > 1 else "tad"
 
 
 def pretraining_inputs(wildcards):
@@ -191,7 +196,7 @@ def subject_files(wildcards):
 
 
 def fewshot_model(wildcards):
-    """``eval.fewshot`` wants hub ids marked, so that a mistyped folder is never looked up there."""
+    """``eval.fewshot.evaluate`` wants hub ids marked, so that a mistyped folder is never looked up there."""
     model = subject_model(wildcards)
     return f"hub:{model}" if model in hub_ids(SUITE) else model
 
@@ -297,7 +302,7 @@ def calibrated_sums(wildcards):
 def selection_runs(item=None):
     """The selections of the first seed, by run, of one item or of all."""
     first = SUITE.seeds[0]
-    return [r for r in SUITE.runs(item) if r.method.name == "miniplm" and r.seed == first]
+    return [r for r in SUITE.runs(item) if r.method.row.rows == "selected" and r.seed == first]
 
 
 def selection_records(wildcards):

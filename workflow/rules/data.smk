@@ -17,7 +17,7 @@ rule problems:
         train=lambda w: math_settings().problems,
         test=lambda w: math_settings().limit or 100,
     shell:
-        "python -m eval.math.analogues --out {params.folder} --train {params.train}"
+        "tad eval problems --out {params.folder} --train {params.train}"
         " --test {params.test} > {log} 2>&1"
 
 
@@ -38,7 +38,7 @@ rule tokenizer:
         config=CONFIG,
         spec=lambda w: as_param(SUITE.tokenizers[w.tokenizer]),
     shell:
-        "python -m tad.data tokenizer --config {params.config} --tokenizer {wildcards.tokenizer}"
+        "tad data tokenizer --config {params.config} --tokenizer {wildcards.tokenizer}"
         " > {log} 2>&1"
 
 
@@ -63,7 +63,7 @@ rule pack:
         config=CONFIG,
         spec=lambda w: corpus_param(w.corpus),
     shell:
-        "python -m tad.data pack --config {params.config} --corpus {wildcards.corpus}"
+        "tad data pack --config {params.config} --corpus {wildcards.corpus}"
         " --tokenizer {wildcards.tokenizer} > {log} 2>&1"
 
 
@@ -88,5 +88,5 @@ rule instructions:
         config=CONFIG,
         spec=lambda w: as_param(SUITE.instructions[w.name]),
     shell:
-        "python -m tad.instruct --config {params.config} --data {wildcards.name}"
+        "tad instruct --config {params.config} --data {wildcards.name}"
         " --tokenizer {wildcards.tokenizer} > {log} 2>&1"

@@ -20,7 +20,7 @@ rule select:
     params:
         options=selection_options,
     shell:
-        "python -m tad.selection {params.options} > {log} 2>&1"
+        "tad select {params.options} > {log} 2>&1"
 
 
 rule generate:
@@ -41,7 +41,7 @@ rule generate:
     params:
         options=generation_options,
     shell:
-        "python -m tad.generation {params.options} > {log} 2>&1"
+        "tad generate {params.options} > {log} 2>&1"
 
 
 # Students: one job a run. Its checkpoints lie in an undeclared folder, since Snakemake removes the
@@ -69,5 +69,5 @@ rule distill:
         launch=launcher,
         spec=lambda w: as_param(spec_of(w.run)),
     shell:
-        "{params.launch} -m tad.distill --config {params.config} --run {wildcards.run}"
+        "{params.launch} run {wildcards.run} --config {params.config}"
         " > {log} 2>&1"

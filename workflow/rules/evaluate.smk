@@ -29,7 +29,7 @@ rule heldout_run:
             else ""
         ),
     shell:
-        "python -m eval.heldout --model {params.folder} --teacher {params.teacher}"
+        "tad eval heldout --model {params.folder} --teacher {params.teacher}"
         " --data {params.data} --context {params.context} --out {output.heldout}"
         " --calibration {output.calibration}{params.positions} > {log} 2>&1"
 
@@ -53,7 +53,7 @@ rule heldout_teacher:
         data=teacher_data,
         context=SUITE.stages["scratch"].context,
     shell:
-        "python -m eval.heldout --model {params.folder} --data {params.data}"
+        "tad eval heldout --model {params.folder} --data {params.data}"
         " --context {params.context} --out {output} > {log} 2>&1"
 
 
@@ -72,7 +72,7 @@ rule analogues:
         tokenizer=lambda w: str(LAYOUT.tokenizer(analogue_tokens(w)["tokenizer"])),
         size=lambda w: fewshot_settings().items,
     shell:
-        "python -m eval.analogues --data {params.data} --tokenizer {params.tokenizer}"
+        "tad eval analogues --data {params.data} --tokenizer {params.tokenizer}"
         " --out {output} --items {params.size} > {log} 2>&1"
 
 
@@ -98,7 +98,7 @@ rule fewshot:
         model=fewshot_model,
         options=fewshot_options,
     shell:
-        "python -m eval.fewshot --model {params.model} --out {output.record} {params.options}"
+        "tad eval fewshot --model {params.model} --out {output.record} {params.options}"
         " > {log} 2>&1"
 
 
@@ -122,4 +122,4 @@ rule math:
         model=subject_model,
         options=math_options,
     shell:
-        "python -m eval.math --model {params.model} --out {output} {params.options} > {log} 2>&1"
+        "tad eval math --model {params.model} --out {output} {params.options} > {log} 2>&1"

@@ -19,5 +19,5 @@ rule pretrain:
         config=CONFIG,
         spec=lambda w: as_param(pretraining_of(w)),
     shell:
-        "python -m tad.pretrain --config {params.config} --model {wildcards.model}"
+        "tad pretrain --config {params.config} --model {wildcards.model}"
         " --checkpoint {wildcards.checkpoint} > {log} 2>&1"

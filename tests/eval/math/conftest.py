@@ -29,7 +29,8 @@ def tiny_tokenizer():
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    from eval.math import analogues, prompts
+    from eval.math import problems as analogues
+    from eval.math import prompts
 
     texts = ["".join(prompts.training_pair(row)) for row in analogues.instructions(20)]
     tokenizer = Tokenizer(models.BPE())

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from eval.math import analogues, grade
+from eval.math import grade
+from eval.math import problems as analogues
 from eval.math.datasets import DATASETS, load_items
 
 NAMES = list(analogues.GENERATORS)

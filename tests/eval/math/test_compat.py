@@ -3,7 +3,7 @@
 import pytest
 
 from eval.math import grade
-from eval.math.compat import normalise, prediction
+from eval.math.answers.compat import normalise, prediction
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eval.math import grade
-from eval.math.extraction import choice, formula, number, own_part, words
+from eval.math.answers.extraction import choice, formula, number, own_part, words
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import sys
 import pytest
 
 from eval.math import grade as grade_function
+from eval.math.answers.verdict import grade as graded
 from eval.math.grade import CaseError, main, read_cases
-from eval.math.grading import grade as graded
 
 GOOD = {"dataset": "gsm8k", "generation": "The answer is 18 dollars.", "gold": "18", "note": "kept"}
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from eval.math import equivalence, grade
+from eval.math import grade
+from eval.math.answers import equivalence
+from eval.math.answers.verdict import self_test
 from eval.math.datasets import DATASETS, load_items
-from eval.math.grading import self_test
 from tests.eval.math.conftest import read_lines
 
 DISAGREEMENTS = yaml.safe_load(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.math.quantities import (
+from eval.math.answers.quantities import (
     numbers_in,
     parse_quantity,
     plain_text,

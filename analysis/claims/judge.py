@@ -1,0 +1,222 @@
+"""The paper's claims, judged by the records below a root.
+
+    tad claims --root work/mini
+
+Writes ``{root}/tables/claims.{csv,md,html,tex}``, one row a claim, and ``claims_by_pair.*``, the
+same for each pair on its own. ``analysis.claims.listed`` says what is claimed and how it is measured,
+``analysis.claims.statistics`` how a verdict is reached. A record that this scale does not make leaves a
+claim "not testable at this scale"; one that it makes and that is missing is an error.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.claims.evidence import Evidence, NotTestable
+from analysis.claims.listed import CLAIMS, Claim
+from analysis.claims.statistics import (
+    ALL,
+    CONTRADICTED,
+    INCONCLUSIVE,
+    LEVEL,
+    MIN_SEEDS,
+    NOT_TESTABLE,
+    SUPPORTED,
+    Finding,
+    holm,
+    verdict,
+)
+from analysis.results import add_root, suite_of
+from analysis.tables.render import Table
+from tad.command import command_line, exit_code
+from tad.experiment.config import Suite
+
+VERDICTS = (SUPPORTED, CONTRADICTED, INCONCLUSIVE, NOT_TESTABLE)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim in one scope with its verdict; ``adjusted`` is Holm's p-value, NaN for none."""
+
+    claim: Claim
+    finding: Finding
+    adjusted: float
+    verdict: str
+
+
+def judge(
+    suite: Suite, root: Path, claims: Sequence[Claim] = CLAIMS
+) -> tuple[list[Judged], list[Judged]]:
+    """All claims over the mean of the pairs, and pair by pair.
+
+    The claims are one family of tests, and their breakdown by pairs is another. Raises UserError
+    for a record that is missing or broken.
+    """
+    evidence = Evidence(suite, Path(root))
+    found = [(claim, finding) for claim in claims for finding in _findings(claim, evidence)]
+    whole = [(claim, finding) for claim, finding in found if finding.scope == ALL]
+    parts = [(claim, finding) for claim, finding in found if finding.scope != ALL]
+    return _family(whole), _family(parts)
+
+
+def _findings(claim: Claim, evidence: Evidence) -> list[Finding]:
+    try:
+        return claim.statistic(evidence)
+    except NotTestable as reason:
+        return [Finding(scope=ALL, reason=str(reason))]
+
+
+def _family(found: Sequence[tuple[Claim, Finding]]) -> list[Judged]:
+    adjusted = holm([finding.p for _, finding in found])
+    return [
+        Judged(claim, finding, p, verdict(finding, p))
+        for (claim, finding), p in zip(found, adjusted, strict=True)
+    ]
+
+
+def frame(judged: Sequence[Judged]) -> pd.DataFrame:
+    """One row a claim and scope.
+
+    Columns: id, section, claim, needs, scope, statistic, effect, unit, low, high (95%), p (two
+    sides), p_holm, replicates, of, verdict, remarks.
+    """
+    rows = []
+    for entry in judged:
+        claim, found = entry.claim, entry.finding
+        rows.append(
+            {
+                "id": claim.id,
+                "section": claim.section,
+                "claim": claim.statement,
+                "needs": claim.needs,
+                "scope": found.scope,
+                "statistic": found.what,
+                "effect": found.effect,
+                "unit": found.unit,
+                "low": found.low,
+                "high": found.high,
+                "p": found.p,
+                "p_holm": entry.adjusted,
+                "replicates": found.replicates,
+                "of": found.kind if found.holds is None else "exact",
+                "verdict": entry.verdict,
+                "remarks": "; ".join([*filter(None, [found.reason]), *found.remarks]),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+# --- The tables ----------------------------------------------------------------------------------
+
+
+def claims_table(suite: Suite, numbers: pd.DataFrame) -> Table:
+    """The verdicts to read, one row a claim."""
+    counts = Counter(numbers["verdict"])
+    summary = ", ".join(f"{counts[name]} {name}" for name in VERDICTS)
+    rows = [
+        [row["id"], row["section"], row["claim"], row["verdict"], *_cells(row)]
+        for row in numbers.to_dict("records")
+    ]
+    header = ["Claim", "Where", "Statement", "Verdict", "Statistic", "Why, remarks"]
+    header += ["Effect", "95% interval", "p (Holm)", "n"]
+    return Table(
+        title=f"Claims of the paper, judged at scale {suite.scale}",
+        header=header,
+        rows=rows,
+        notes=[f"{len(numbers)} claims: {summary}.", *_notes(suite)],
+        left=6,
+        bold=frozenset(_decided(numbers, column=3)),
+    )
+
+
+def pairs_table(suite: Suite, numbers: pd.DataFrame) -> Table:
+    """The same claims pair by pair."""
+    rows, blocks, last = [], set(), None
+    for row in numbers.to_dict("records"):
+        if last not in (None, row["id"]):
+            blocks.add(len(rows))
+        name = "" if row["id"] == last else row["id"]
+        last = row["id"]
+        rows.append([name, row["scope"], row["verdict"], *_cells(row)])
+    header = ["Claim", "Pair", "Verdict", "Statistic", "Why, remarks"]
+    header += ["Effect", "95% interval", "p (Holm)", "n"]
+    notes = ["A family of tests of its own for Holm's correction.", *_notes(suite)]
+    return Table(
+        title=f"Claims pair by pair, scale {suite.scale}",
+        header=header,
+        rows=rows,
+        notes=notes,
+        left=5,
+        bold=frozenset(_decided(numbers, column=2)),
+        blocks=frozenset(blocks),
+    )
+
+
+def _decided(numbers: pd.DataFrame, column: int) -> list[tuple[int, int]]:
+    decided = numbers["verdict"].isin([SUPPORTED, CONTRADICTED]) if len(numbers) else []
+    return [(at, column) for at, yes in enumerate(decided) if yes]
+
+
+def _cells(row: dict) -> list[str]:
+    """Statistic, remarks, effect, interval, p-value, replicates."""
+    unit = f" {row['unit']}".replace(" %", "%") if row["unit"] else ""
+    exact = row["of"] == "exact"
+    value = f"{row['effect']:.3g}" if exact else _signed(row["effect"])
+    effect = "" if math.isnan(row["effect"]) else f"{value}{unit}"
+    interval = ""
+    if not math.isnan(row["low"]):
+        interval = f"[{_signed(row['low'])}, {_signed(row['high'])}]"
+    p = "" if math.isnan(row["p_holm"]) else _p_value(row["p_holm"])
+    replicates = f"{row['replicates']} {row['of']}" if row["replicates"] else ""
+    if exact:
+        replicates = "exact"
+    return [row["statistic"], row["remarks"], effect, interval, p, replicates]
+
+
+def _signed(value: float) -> str:
+    return "0" if value == 0 else f"{value:+.3g}"
+
+
+def _p_value(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _notes(suite: Suite) -> list[str]:
+    seeds = len(suite.seeds)
+    return [
+        f"Scale {suite.scale}, {seeds} seed{'s' if seeds > 1 else ''}. Verdicts are about the runs "
+        "of this scale; where it is not the paper's, models, data and benchmarks are analogues, "
+        "and a verdict speaks for the direction alone.",
+        "Differences are paired over seeds, and over items in benchmarks; the effect is the mean "
+        "over pairs (log ratios for percent), with t intervals from the variance between seeds "
+        "(Welch and Satterthwaite), pairs taken as independent, and, in benchmarks, between items. "
+        "Held-out metrics of a seed "
+        "are on the same text, whose sampling error the intervals do not hold.",
+        "A claim of several parts is shown by its weakest: supported only if all parts are, "
+        f"contradicted if one is. Intervals are at 95% each; p-values are two-sided, corrected by "
+        f"Holm over the claims tested here; a verdict takes a corrected p below {LEVEL} and at "
+        f"least {MIN_SEEDS} seeds. Exact: computed, not sampled.",
+    ]
+
+
+def write(suite: Suite, root: Path) -> None:
+    """Write both tables of a root. Raises UserError for a record that is missing or broken."""
+    whole, parts = (frame(judged) for judged in judge(suite, root))
+    claims_table(suite, whole).write(root / "tables", "claims", whole)
+    if parts.empty:
+        parts = whole.iloc[:0]
+    pairs_table(suite, parts).write(root / "tables", "claims_by_pair", parts)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; 0 when the tables are written, 2 for bad input."""
+    parser = command_line("claims", __doc__)
+    add_root(parser)
+    options = parser.parse_args(arguments)
+    return exit_code("claims", lambda: write(suite_of(options), options.root))

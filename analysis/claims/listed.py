@@ -1,0 +1,206 @@
+"""The claims of the paper that are judged, in its order, and how each is measured.
+
+``TAD`` is the paper's K = 10, beta = 2 unless a claim says otherwise. A metric of a benchmark
+(few-shot Avg) is compared within 0.4 points where the paper calls values alike: the width of its
+own highlighting (caption of Table 1).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from analysis.claims.evidence import (
+    FEWSHOT,
+    FULL_ECE,
+    KL,
+    LATE_KL,
+    LOSS,
+    MATH,
+    MEMORY,
+    SPEED,
+    Statistic,
+    beyond,
+    chain,
+    compare,
+    over_teachers,
+)
+from analysis.claims import exact
+
+KD, RKL, CLM, MATCHED, MINIPLM = "vanilla_kd", "rkl", "clm", "clm_matched", "miniplm"
+TAD = "tad-k10-b2"
+EVERY_K = ("tad-k1-b2", "tad-k5-b2", TAD, "tad-k20-b2")
+OTHER_BETAS = ("tad-k10-b0.5", "tad-k10-b1", "tad-k10-b5", "tad-k10-b10")
+
+HELDOUT = ("heldout", "table1", "table4")
+FROM_SCRATCH = ("table1", "table4")
+ALIKE = 0.4
+"""Points of few-shot Avg within which the paper marks values as equally good."""
+
+LOWER, HIGHER = -1, 1
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim: ``section`` of the paper, the testable ``statement`` and how it is measured.
+
+    ``needs`` names in words the runs and records that decide it.
+    """
+
+    id: str
+    section: str
+    statement: str
+    needs: str
+    statistic: Statistic
+
+
+def _steepening(metrics: dict[str, float]) -> float:
+    """Tail mass lost per doubling of K, from 10 to 20 less from 1 to 5 (shares of it)."""
+
+    def slope(first: int, last: int) -> float:
+        ratio = metrics[f"alpha_{first}"] / metrics[f"alpha_{last}"]
+        return math.log(ratio) / math.log(last / first)
+
+    return slope(10, 20) - slope(1, 5)
+
+
+SECTION_2 = (
+    Claim("split", "2, Eq. 2", "the split into top K and tail is exact: beta(X) = 1 gives KL",
+          "none (computed)", exact.split_is_exact),
+    Claim("kl-below-kd", "2, Figure 1", "TAD ends with lower held-out KL than KL itself gives",
+          "heldout.json of TAD and Vanilla KD", compare(KL, HELDOUT, [TAD], [KD], LOWER)),
+    Claim("kl-below-kd-throughout", "2, Figure 1",
+          "TAD's held-out KL is lower throughout the second half of training",
+          "train.jsonl of TAD and Vanilla KD",
+          compare(LATE_KL, ("figure1",), [TAD], [KD], LOWER)),
+    Claim("mismatch-range", "2, Figure 2", "the next token is not the teacher's mode in 39% to 46%",
+          "heldout.json of the paper's teachers", exact.mismatch_range),
+    Claim("mismatch-size", "2, Figure 2", "larger teachers have lower mismatch rates",
+          "heldout.json of the paper's teachers", exact.larger_teachers_agree_more),
+    Claim("tail-decay", "3.2.4, Figure 2",
+          "tail mass falls faster with K beyond 10 than below 5 (slopes in log-log)",
+          "heldout.json of teachers",
+          over_teachers("−d log α/d log K, 10 to 20 less 1 to 5", "", _steepening, HIGHER)),
+    Claim("modes-unchanged", "2.1, App. C", "TAD leaves the gradient of top-K logits as KL has it",
+          "none (autograd)", exact.modes_keep_their_gradient),
+    Claim("equation-6", "2.1, Eq. 6", "Eq. 6 is the gradient of TAD for tail logits",
+          "none (autograd)", exact.equation_six),
+    Claim("gradient-bound", "2.1", "while the student's top-K mass is above the teacher's, tail "
+          "gradients are at least beta(X) (pS − pT)", "none (autograd)", exact.lower_bound),
+    Claim("gradient-stronger", "2.1", "above that mass, every tail gradient is stronger than KL's",
+          "none (autograd)", exact.stronger_than_kl),
+    Claim("tail-mass-rises", "2.1", "above that mass, the second term of Eq. 6 makes the "
+          "student's tail mass rise",
+          "none (autograd)", exact.tail_mass_rises),
+    Claim("fixed-point", "2.1", "the gradient vanishes at pS = pT, as KL's does",
+          "none (autograd)", exact.fixed_point),
+)  # fmt: skip
+
+FEW_SHOT = (
+    Claim("avg-tad-kd", "3.2, Tables 1, 4", "TAD has a higher few-shot Avg than Vanilla KD",
+          "fewshot.json of TAD and Vanilla KD",
+          compare(FEWSHOT, FROM_SCRATCH, [TAD], [KD], HIGHER)),
+    Claim("avg-every-k", "3.2, Tables 1, 4", "TAD has a higher Avg than Vanilla KD for every K",
+          "fewshot.json of TAD over K and Vanilla KD",
+          compare(FEWSHOT, FROM_SCRATCH, EVERY_K, [KD], HIGHER)),
+    Claim("avg-tad-rkl", "3.2.2, Table 4", "TAD has a higher few-shot Avg than RKL",
+          "fewshot.json of TAD and RKL", compare(FEWSHOT, ["table4"], [TAD], [RKL], HIGHER)),
+    Claim("avg-rkl-kd", "3.2.2, Table 4", "RKL has a slightly higher few-shot Avg than Vanilla KD",
+          "fewshot.json of RKL and Vanilla KD", compare(FEWSHOT, ["table4"], [RKL], [KD], HIGHER)),
+    Claim("avg-kd-clm", "3.2, Tables 1, 4", "Vanilla KD has a higher few-shot Avg than CLM",
+          "fewshot.json of Vanilla KD and CLM",
+          compare(FEWSHOT, FROM_SCRATCH, [KD], [CLM], HIGHER)),
+    Claim("avg-matched", "3.2.2, Table 4", "CLM at TAD's FLOPs stays below Vanilla KD and TAD",
+          "fewshot.json of CLM (Mat.), Vanilla KD, TAD",
+          compare(FEWSHOT, ["table4"], [MATCHED], [KD, TAD], LOWER)),
+    Claim("avg-miniplm", "3.2.1, Table 1", "TAD has a higher few-shot Avg than MiniPLM for every K",
+          "fewshot.json of TAD and MiniPLM",
+          compare(FEWSHOT, ["table1"], EVERY_K, [MINIPLM], HIGHER)),
+    Claim("miniplm-kd", "3.2.2, Table 4", "MiniPLM does not outperform Vanilla KD",
+          "fewshot.json of MiniPLM and Vanilla KD",
+          compare(FEWSHOT, ["table4"], [MINIPLM], [KD], LOWER, margin=ALIKE)),
+    Claim("k10-best", "3.2.4, Tables 1, 4", "K = 10 is within 0.4 points of the best K, or is it",
+          "fewshot.json of TAD over K",
+          compare(FEWSHOT, FROM_SCRATCH, [TAD], EVERY_K, HIGHER, margin=ALIKE)),
+    Claim("beta2-best", "3.2.1, Table 2", "few-shot Avg peaks at beta = 2",
+          "fewshot.json of TAD over beta",
+          compare(FEWSHOT, ["table2"], [TAD], OTHER_BETAS, HIGHER)),
+    Claim("beta-robust", "3.2.1, Table 2", "beta from 1 to 10 moves few-shot Avg by less than 0.4",
+          "fewshot.json of TAD over beta",
+          compare(FEWSHOT, ["table2"], OTHER_BETAS[1:], [TAD], HIGHER, within=ALIKE)),
+    Claim("beta-below-1", "3.2.1, Table 2", "beta = 0.5 is worse than beta = 2",
+          "fewshot.json of TAD over beta",
+          compare(FEWSHOT, ["table2"], OTHER_BETAS[:1], [TAD], LOWER)),
+)  # fmt: skip
+
+HELD_OUT = (
+    Claim("kl-every-k", "2, Figure 1", "every K ends with lower held-out KL than Vanilla KD",
+          "heldout.json of TAD over K and Vanilla KD", compare(KL, HELDOUT, EVERY_K, [KD], LOWER)),
+    Claim("kl-tad-rkl", "3.2.2", "TAD ends with lower held-out KL than RKL",
+          "heldout.json of TAD and RKL", compare(KL, HELDOUT, [TAD], [RKL], LOWER)),
+    Claim("kl-kd-clm", "3.2", "Vanilla KD ends with lower held-out KL than CLM",
+          "heldout.json of Vanilla KD and CLM", compare(KL, HELDOUT, [KD], [CLM], LOWER)),
+    Claim("loss-tad", "3.2.2, Table 5", "TAD has a lower CLM + KL than Vanilla KD and RKL at the "
+          "largest budget", "train.jsonl of the three",
+          compare(LOSS, ("table5", "table4", "heldout"), [TAD], [KD, RKL], LOWER)),
+    Claim("scaling-x5", "3.2.2, Table 5", "TAD's extrapolated loss is below Vanilla KD's at ×5",
+          "train.jsonl of the runs of Table 5", beyond(TAD, KD, 5)),
+    Claim("scaling-x500", "3.2.2, Table 5", "and so it is at ×500 (1T tokens in the paper)",
+          "train.jsonl of the runs of Table 5", beyond(TAD, KD, 500)),
+    Claim("scaling-rkl-x500", "3.2.2, Table 5", "TAD's extrapolated loss is below RKL's at ×500",
+          "train.jsonl of the runs of Table 5", beyond(TAD, RKL, 500)),
+)  # fmt: skip
+
+CALIBRATION = (
+    Claim("ece-tad-kd", "3.2.3, Table 4", "TAD has a lower Full-ECE than Vanilla KD",
+          "calibration.json of TAD and Vanilla KD",
+          compare(FULL_ECE, ["table4"], EVERY_K, [KD], LOWER)),
+    Claim("ece-k", "3.2.3, Table 4", "Full-ECE grows with K",
+          "calibration.json of TAD over K", chain(FULL_ECE, ["table4"], EVERY_K, HIGHER)),
+    Claim("ece-rkl", "3.2.3, Table 4", "RKL has the highest Full-ECE of all",
+          "calibration.json of all methods",
+          compare(FULL_ECE, ["table4"], [RKL], [CLM, MATCHED, KD, *EVERY_K], HIGHER)),
+)  # fmt: skip
+
+CHECKPOINTS = (
+    Claim("continued-tad-2t", "3.3, Table 6", "TAD from the 1T checkpoint beats the 2T checkpoint",
+          "fewshot.json of TAD (continued) and of the 2T checkpoint",
+          compare(FEWSHOT, ["table6"], EVERY_K, ["tinyllama-1.1b/2t"], HIGHER)),
+    Claim("continued-tad-kd", "3.3, Table 6", "TAD beats Vanilla KD in continued training",
+          "fewshot.json of TAD and Vanilla KD (continued)",
+          compare(FEWSHOT, ["table6"], EVERY_K, [KD], HIGHER)),
+    Claim("math-tad-kd", "3.3.1, Table 7", "TAD beats Vanilla KD on mathematics",
+          "math.json of TAD and Vanilla KD", compare(MATH, ["table7"], EVERY_K, [KD], HIGHER)),
+    Claim("math-miniplm", "3.3.1, Table 7", "MiniPLM is worse than CLM on mathematics",
+          "math.json of MiniPLM and CLM", compare(MATH, ["table7"], [MINIPLM], [CLM], LOWER)),
+    Claim("math-supervised", "3.4, Table 8", "TAD beats Vanilla KD after supervised distillation",
+          "math.json of TAD and Vanilla KD (supervised)",
+          compare(MATH, ["table8"], EVERY_K, [KD], HIGHER)),
+)  # fmt: skip
+
+COSTS = (
+    Claim("flops-same", "Abstract, 3.2.1, Table 3", "TAD has the FLOPs of Vanilla KD, within 1%",
+          "none (counted, the paper's models)", exact.same_flops),
+    Claim("speed-same", "Abstract", "TAD trains as fast as Vanilla KD, within 10%",
+          "train.jsonl of TAD and Vanilla KD (wall clock: as steady as the machine was)",
+          compare(SPEED, ("heldout", "figure1"), [TAD], [KD], HIGHER, within=10)),
+    Claim("memory-same", "Abstract", "TAD needs the memory of Vanilla KD, within 10%",
+          "manifest.json of TAD and Vanilla KD",
+          compare(MEMORY, ("heldout", "figure1"), [TAD], [KD], HIGHER, within=10)),
+    Claim("flops-miniplm", "3.2.1, Table 3", "MiniPLM needs 33% to 50% more FLOPs than Vanilla KD",
+          "none (counted, the paper's models)", exact.miniplm_overhead),
+    Claim("flops-order", "3.2.1, Table 3", "TAD < MiniPLM < MiniLLM < Seq-KD in FLOPs",
+          "none (counted, the paper's models)", exact.generation_is_dearest),
+    Claim("flops-1e19", "3.2.2", "TAD and Vanilla KD exceed 1e19 FLOPs a billion tokens "
+          "(3B teachers and up)", "none (counted, the paper's models)", exact.exceeds_1e19),
+    Claim("one-week", "1, App. A", "the token budgets are what a week of the GPUs computes",
+          "none (counted, the paper's models)", exact.week_of_one_gpu),
+    Claim("sizes", "App. A, Table 9", "each printed size is a count of the printed shape",
+          "none (counted, the paper's models)", exact.printed_sizes),
+    Claim("active", "3.2.1, App. A", "students have about 1B active (non-embedding) parameters, "
+          "the 0.5B one 475M", "none (counted, the paper's models)", exact.active_is_non_embedding),
+)  # fmt: skip
+
+CLAIMS: tuple[Claim, ...] = (
+    *SECTION_2, *FEW_SHOT, *HELD_OUT, *CALIBRATION, *CHECKPOINTS, *COSTS,
+)  # fmt: skip

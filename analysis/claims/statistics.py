@@ -1,0 +1,197 @@
+"""From replicates to verdicts: the statistics behind ``analysis.claims.judge``.
+
+A claim is one statement or several that must all hold (``Part``), each about a mean over pairs of
+what differs between two methods trained with the same seed. Variances are estimated within each
+pair and added up (Welch and Satterthwaite), with the sampling error of the benchmark's items where
+items are known. A claim of several parts is supported only as far as its weakest part
+(intersection-union test) and contradicted as soon as one part is, corrected for their number
+(Bonferroni). Over claims, two-sided p-values are corrected by Holm's procedure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy import stats
+
+SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported", "contradicted", "inconclusive"
+NOT_TESTABLE = "not testable at this scale"
+LEVEL = 0.05
+MIN_SEEDS = 3
+ALL = "all"
+"""The scope of a finding about the mean over pairs."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its squared standard error and that one's degrees of freedom.
+
+    ``variance`` is NaN for one replicate without a known error, ``df`` infinite for a known error.
+    ``n`` counts replicates (seeds, teachers).
+    """
+
+    mean: float
+    variance: float
+    df: float
+    n: int
+
+    def interval(self) -> tuple[float, float]:
+        """The 95% interval; NaN for one replicate."""
+        half = float(stats.t.ppf(1 - LEVEL / 2, self.df)) * math.sqrt(self.variance)
+        return self.mean - half, self.mean + half
+
+    def above(self, bound: float) -> float:
+        """One-sided p-value of a mean that is not above ``bound``: small where it is."""
+        gap = self.mean - bound
+        if self.variance == 0:  # every replicate alike
+            return 0.5 if gap == 0 else float(gap < 0)
+        return float(stats.t.sf(gap / math.sqrt(self.variance), self.df))
+
+
+def estimate(values: Sequence[float], known: float = 0.0) -> Estimate:
+    """The mean of replicates (n,); ``known`` is the standard error of what all of them share, as
+    the items of a benchmark."""
+    values = np.asarray(values, dtype=float)
+    n = len(values)
+    if n == 1:
+        variance = known**2 if known else math.nan
+        return Estimate(float(values[0]), variance, math.inf if known else math.nan, 1)
+    own = float(values.var(ddof=1)) / n
+    variance = own + known**2
+    df = (n - 1) * (variance / own) ** 2 if own else float(n - 1 if not known else math.inf)
+    return Estimate(float(values.mean()), variance, df, n)
+
+
+def combine(estimates: Sequence[Estimate]) -> Estimate:
+    """The mean of independent means, each with its own variance."""
+    if len(estimates) == 1:
+        return estimates[0]
+    variances = np.array([e.variance for e in estimates])
+    total = float(variances.sum())
+    shares = sum(e.variance**2 / e.df for e in estimates)
+    df = total**2 / shares if shares else float(sum(e.df for e in estimates))
+    return Estimate(
+        mean=float(np.mean([e.mean for e in estimates])),
+        variance=total / len(estimates) ** 2,
+        df=df,
+        n=min(e.n for e in estimates),
+    )
+
+
+@dataclass(frozen=True)
+class Part:
+    """One statement: the mean is above ``bound`` (``sign`` +1) or below it (-1).
+
+    ``estimates`` are by scope (pair), on the scale that is tested. ``what`` says what is measured.
+    """
+
+    what: str
+    estimates: Mapping[str, Estimate]
+    sign: int
+    bound: float = 0.0
+
+    def over(self, scope: str) -> Estimate:
+        """The estimate of a pair, or of the mean over all."""
+        if scope == ALL:
+            return combine(list(self.estimates.values()))
+        return self.estimates[scope]
+
+    def support(self, scope: str) -> float:
+        """One-sided p-value for the statement: small where it holds."""
+        return self._above(scope, self.sign)
+
+    def opposition(self, scope: str) -> float:
+        """One-sided p-value against the statement: small where the contrary holds."""
+        return self._above(scope, -self.sign)
+
+    def _above(self, scope: str, sign: int) -> float:
+        found = self.over(scope)
+        mirrored = Estimate(sign * found.mean, found.variance, found.df, found.n)
+        return mirrored.above(sign * self.bound)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What is found of a claim in one scope, before the correction for many claims.
+
+    ``effect``, ``low`` and ``high`` are in ``unit``, of the part that decides. ``holds`` is set for
+    what is computed, not sampled; ``reason`` where no verdict can be given. ``replicates`` is how
+    many seeds, or of what else ``kind`` names, stand behind it.
+    """
+
+    scope: str
+    what: str = ""
+    unit: str = ""
+    effect: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    p: float = math.nan
+    direction: int = 0
+    replicates: int = 0
+    kind: str = "seeds"
+    holds: bool | None = None
+    reason: str = ""
+    remarks: tuple[str, ...] = field(default=())
+
+
+def find(
+    parts: Sequence[Part],
+    scope: str,
+    unit: str,
+    *,
+    percent: bool = False,
+    kind: str = "seeds",
+    remarks: Sequence[str] = (),
+) -> Finding:
+    """A claim whose ``parts`` must all hold, in one scope.
+
+    ``percent``: the parts are logarithms of ratios, shown as percent of change. With fewer than
+    MIN_SEEDS replicates there is an effect, but neither interval nor p-value.
+    """
+    support = [part.support(scope) for part in parts]
+    # Without a variance there is no p-value: the effect nearest to the contrary is shown then.
+    slack = [part.sign * (part.over(scope).mean - part.bound) for part in parts]
+    weakest = int(np.argmin(slack)) if np.isnan(support).any() else int(np.argmax(support))
+    part, found = parts[weakest], parts[weakest].over(scope)
+    compared = len({each.what for each in parts})
+    what = part.what if compared == 1 else f"{part.what} (weakest of {compared})"
+    shown = {"scope": scope, "what": what, "unit": unit, "kind": kind, "remarks": tuple(remarks)}
+    shown |= {"effect": _shown(found.mean, percent), "replicates": found.n}
+    if found.n < MIN_SEEDS:
+        few = f"{found.n} {kind[:-1] if found.n == 1 else kind}; {MIN_SEEDS} needed"
+        return Finding(**shown, reason=few)
+    for_it = max(support)
+    against = min(1.0, len(parts) * min(part.opposition(scope) for part in parts))
+    low, high = (_shown(end, percent) for end in found.interval())
+    direction = 1 if for_it <= against else -1
+    p = min(1.0, 2 * min(for_it, against))
+    return Finding(**shown, low=low, high=high, p=p, direction=direction)
+
+
+def _shown(value: float, percent: bool) -> float:
+    return 100 * math.expm1(value) if percent else value
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values, in the order given; NaN stays NaN and counts for nothing."""
+    adjusted = [math.nan] * len(p_values)
+    order = [at for at in np.argsort(p_values, kind="stable") if not math.isnan(p_values[at])]
+    largest = 0.0
+    for rank, at in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - rank) * p_values[at]))
+        adjusted[at] = largest
+    return adjusted
+
+
+def verdict(finding: Finding, adjusted: float) -> str:
+    """The verdict on a finding with the p-value that Holm's procedure left it."""
+    if finding.reason:
+        return NOT_TESTABLE
+    if finding.holds is not None:
+        return SUPPORTED if finding.holds else CONTRADICTED
+    if adjusted >= LEVEL:
+        return INCONCLUSIVE
+    return SUPPORTED if finding.direction > 0 else CONTRADICTED

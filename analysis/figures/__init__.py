@@ -1,0 +1,1 @@
+"""Figures from records, as PNG, PDF and the numbers drawn as CSV."""

@@ -1,0 +1,212 @@
+"""The figure of Table 5: points, fitted curves, what separates the methods, and on what it rests.
+
+One column a pair. Top: loss against tokens, dashed beyond the data. Middle: each method minus
+Vanilla KD, paired. Bottom: the last extrapolation again, from parts of the points. Bands and bars
+are 95% intervals.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import pandas as pd
+
+from analysis.figures import style
+from analysis.figures.scaling import draw_curve, draw_differences, short
+from analysis.scaling_law.tokens import Fit, FitError, difference
+from tad.methods import Method
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BASELINE = "vanilla_kd"
+VARIANTS = ("all", "without the first", "without the first 2", "without the first 25%",
+            "without the first 50%", "without the last third")  # fmt: skip
+"""The parts of the points that are drawn, of those of ``analysis.scaling_law.tokens.sensitivity``."""
+
+GRID = 60
+
+
+class PairCurves(Protocol):
+    """What of ``analysis.tables.table5.Curves`` is drawn."""
+
+    pair: str
+    budget: float
+    targets: tuple[float, ...]
+    fits: dict[str, Fit | str]
+
+    @property
+    def fitted(self) -> dict[str, Fit]: ...
+
+
+Repeated = Mapping[tuple[str, str], pd.DataFrame]
+"""``sensitivity`` tables by pair and method."""
+
+
+def draw(curves: Sequence[PairCurves], repeated: Repeated) -> Figure:
+    """All panels. A method without a fit is left out; a pair without any says why, without axes."""
+    import matplotlib.pyplot as plt
+
+    width = style.TEXT_WIDTH * (0.7 if len(curves) == 1 else 1.0)
+    height = 6.0 if any(curve.fitted for curve in curves) else 1.2
+    figure, axes = plt.subplots(
+        3, len(curves), figsize=(width, height), squeeze=False, height_ratios=(2.2, 1.1, 1.5)
+    )
+    for column, curve in zip(axes.T, curves, strict=True):
+        column[0].set_title(curve.pair.replace("_", " → ", 1), pad=11)
+        if not curve.fitted:
+            _say_why(column, curve)
+            continue
+        _draw_losses(column[0], column[1], curve)
+        _draw_variants(column[2], curve, repeated)
+    axes[0, 0].set_ylabel("CLM + KL (nats/token)")
+    axes[1, 0].set_ylabel("minus Vanilla KD")
+    for axis in axes[1, 1:]:
+        axis.set_ylabel("")
+    axes[2, 0].set_yticks(range(len(VARIANTS)), [_variant_label(name) for name in VARIANTS])
+    for axis in axes[2, 1:]:
+        axis.set_yticks(range(len(VARIANTS)), [""] * len(VARIANTS))
+    _legend(figure, axes)
+    return figure
+
+
+def _say_why(column: np.ndarray, curve: PairCurves) -> None:
+    """In place of the panels of a pair, why it has no fit: the reason of its first method."""
+    for axis in column:
+        axis.set_axis_off()
+    reason = textwrap.fill(f"No fit: {next(iter(curve.fits.values()))}.", width=50)
+    column[0].text(0.5, 0.9, reason, ha="center", va="top", transform=column[0].transAxes)
+
+
+def _legend(figure: Figure, axes: np.ndarray) -> None:
+    """One entry a method, without what is said of one pair's fit alone."""
+    found = {}
+    for axis in axes[0]:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            found.setdefault(label.partition(" (not")[0], handle)
+    if found:
+        figure.legend(found.values(), found, loc="outside upper center", ncols=len(found))
+
+
+def _draw_losses(losses: Axes, gaps: Axes, curve: PairCurves) -> None:
+    end = max(curve.targets)
+    for name, fit in curve.fitted.items():
+        draw_curve(losses, name, fit, end)
+    points = np.concatenate([fit.loss for fit in curve.fitted.values()])
+    ends = [fit.value(end) for fit in curve.fitted.values()]
+    # An interval that says nothing may span decades; the axis follows points and curves.
+    low, high = min([*points, *ends]), points.max()
+    losses.set_ylim(low - 0.35 * (high - low), high + 0.05 * (high - low))
+    comparable = _comparable(curve)
+    if len(comparable) > 1:
+        draw_differences(gaps, comparable, BASELINE, end)
+        values = [
+            difference(fit, comparable[BASELINE], np.array([curve.budget, end]))[0]
+            for name, fit in comparable.items()
+            if name != BASELINE
+        ]
+        reach = 4 * np.abs(values).max()
+        gaps.set_ylim(-reach, reach)
+    gaps.set_ylabel("")
+    for axis in (losses, gaps):
+        for at in (curve.budget, *curve.targets):
+            axis.axvline(at, color=style.GREY, lw=0.7, ls="-" if at == curve.budget else ":")
+        axis.set_xscale("log")
+    for at in curve.targets:
+        losses.annotate(
+            f"×{at / curve.budget:.0f}", (at, 1), xycoords=("data", "axes fraction"),
+            xytext=(0, 2), textcoords="offset points", ha="center", fontsize=6, color=style.GREY,
+        )  # fmt: skip
+    losses.set_xticklabels([])
+    gaps.set_xlabel("training tokens")
+
+
+def _comparable(curve: PairCurves) -> dict[str, Fit]:
+    """Vanilla KD and the fits on the same token counts and runs as its; empty without it."""
+    base = curve.fitted.get(BASELINE)
+    if base is None:
+        return {}
+    same = {BASELINE: base}
+    for name, fit in curve.fitted.items():
+        try:
+            difference(fit, base, curve.budget, resamples=10)
+        except FitError:
+            continue
+        same[name] = fit
+    return same
+
+
+def _draw_variants(axis: Axes, curve: PairCurves, repeated: Repeated) -> None:
+    target = max(curve.targets)
+    value, low, high = (f"{name}_at_{target:g}" for name in ("loss", "low", "high"))
+    for order, name in enumerate(curve.fitted):
+        rows = repeated[curve.pair, name].set_index("variant").reindex(VARIANTS)
+        if value not in rows:
+            continue
+        look = style.method_look(Method.parse(name)) | {"linestyle": "none"}
+        height = np.arange(len(VARIANTS)) + 0.22 * (order - (len(curve.fitted) - 1) / 2)
+        error = [rows[value] - rows[low], rows[high] - rows[value]]
+        axis.errorbar(rows[value], height, xerr=error, elinewidth=0.8, **look)
+    axis.set_ylim(len(VARIANTS) - 0.4, -0.6)
+    axis.set_xlim(*_reach(curve, repeated, value))
+    axis.grid(visible=False, axis="y")
+    axis.set_xlabel(f"loss at {short(target)} tokens")
+
+
+def _reach(curve: PairCurves, repeated: Repeated, value: str) -> tuple[float, float]:
+    """Limits that hold every estimate; bars that run out of them say nothing more."""
+    tables = [repeated[curve.pair, name].set_index("variant") for name in curve.fitted]
+    values = [float(x) for t in tables if value in t for x in t[value].reindex(VARIANTS).dropna()]
+    low, high = min(values), max(values)
+    margin = 0.5 * max(high - low, 0.02 * high)
+    return low - margin, high + margin
+
+
+def _variant_label(name: str) -> str:
+    return "all points" if name == "all" else name
+
+
+def figure_numbers(curves: Sequence[PairCurves], repeated: Repeated) -> pd.DataFrame:
+    """Every number that is drawn: pair, method, kind, variant, tokens, loss, low, high.
+
+    ``kind`` is ``point``, ``curve``, ``minus Vanilla KD`` or ``part of the points`` (``variant``).
+    """
+    frames = []
+    for curve in curves:
+        comparable = _comparable(curve)
+        for name, fit in curve.fitted.items():
+            at = np.geomspace(fit.tokens.min(), max(curve.targets), GRID)
+            low, high = fit.band(at)
+            parts = [
+                pd.DataFrame({"kind": "point", "tokens": fit.tokens, "loss": fit.loss}),
+                pd.DataFrame(
+                    {"kind": "curve", "tokens": at, "loss": fit.value(at), "low": low, "high": high}
+                ),
+            ]
+            if name in comparable and name != BASELINE:
+                gap, low, high = difference(fit, comparable[BASELINE], at)
+                kind = "minus Vanilla KD"
+                parts.append(
+                    pd.DataFrame(
+                        {"kind": kind, "tokens": at, "loss": gap, "low": low, "high": high}
+                    )
+                )
+            parts.append(_parts_of_points(repeated[curve.pair, name], curve.targets))
+            frames.append(pd.concat(parts).assign(pair=curve.pair, method=name))
+    columns = ["pair", "method", "kind", "variant", "tokens", "loss", "low", "high"]
+    if not frames:
+        return pd.DataFrame(columns=columns)
+    return pd.concat(frames, ignore_index=True).reindex(columns=columns)
+
+
+def _parts_of_points(table: pd.DataFrame, targets: Sequence[float]) -> pd.DataFrame:
+    rows = []
+    for row in table.to_dict("records"):
+        for target in targets:
+            values = {key: row.get(f"{key}_at_{target:g}") for key in ("loss", "low", "high")}
+            rows.append({"variant": row["variant"], "tokens": target, **values})
+    return pd.DataFrame(rows).assign(kind="part of the points")

@@ -1,0 +1,1 @@
+"""The paper's printed values, and the audit of their arithmetic."""

@@ -1,0 +1,1 @@
+"""Tables from records, as CSV, Markdown, HTML and LaTeX."""

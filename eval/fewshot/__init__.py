@@ -1,0 +1,1 @@
+"""Few-shot accuracy by lm-eval, on the real benchmarks or on analogues."""

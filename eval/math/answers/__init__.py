@@ -1,0 +1,1 @@
+"""From the text of a generation to a verdict on its answer."""

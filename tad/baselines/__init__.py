@@ -1,0 +1,1 @@
+"""What MiniPLM and Seq-KD do ahead of training."""

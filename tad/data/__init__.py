@@ -1,0 +1,1 @@
+"""Text to tokens: corpora, packing, instruction data, vocabularies."""

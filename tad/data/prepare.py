@@ -1,0 +1,389 @@
+"""Data of a suite: tokenizers and packed corpora, by name.
+
+    tad data tokenizer --config config/smoke.yaml --tokenizer phi
+    tad data pack --config config/smoke.yaml --corpus general --tokenizer phi
+    tad data show --config config/smoke.yaml --corpus general --tokenizer phi
+
+Sources are read by ``tad.data.corpora``; ``tad.data.packing`` samples, writes, and reads rows for training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm import tqdm
+
+from tad.data.corpora import Bar, CorpusError
+from tad.data.packing import (
+    DataError,
+    PackedTokens,
+    TextEncoder,
+    document_hash,
+    lock,
+    open_tokens,
+    pack,
+    read_manifest,
+    validation_limit,
+)
+from tad.data import corpora
+from tad.experiment.config import ConfigError, Suite, load_suite
+from tad.experiment.layout import Layout
+from tad.experiment.schema import Corpus, Tokenizer
+from tad.records import write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from transformers import PreTrainedTokenizerBase
+
+END_OF_TEXT = "<|endoftext|>"
+"""End-of-text and padding token of the tokenizers that are trained here; its id is 0."""
+
+TRAINING_CHARACTERS = 100_000_000
+"""A tokenizer is trained on at most this much text, in equal shares of its corpora."""
+
+
+# --- Tokenizers ----------------------------------------------------------------------------------
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerBase:
+    """A byte-level BPE tokenizer (every text has tokens, and they decode to it exactly).
+
+    END_OF_TEXT is id 0, the 256 bytes follow, then the merges in order. The same texts, in any
+    order, give the same tokenizer. Raises DataError where they are too few for ``vocab_size``.
+    """
+    from tokenizers import Tokenizer as Backend
+    from tokenizers import decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Backend(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=2,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer)
+    if backend.get_vocab_size() < vocab_size:
+        raise DataError(
+            f"vocab_size: {vocab_size}: the text has only {backend.get_vocab_size()} different "
+            "tokens; lower vocab_size to at most that, or train on more text"
+        )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token=END_OF_TEXT, pad_token=END_OF_TEXT
+    )
+
+
+def load_encoder(name: str, folder: Path) -> TextEncoder:
+    """The tokenizer of a folder in the transformers layout, without importing transformers.
+
+    Special tokens that are spelled out in a text are encoded as the text they are. Raises
+    DataError for a folder that holds no tokenizer, or one without an end-of-text token.
+    """
+    from tokenizers import Tokenizer as Backend
+
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise DataError(f"{path}: missing; make it with: tad data tokenizer --tokenizer {name}")
+    config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    eos = config.get("eos_token")
+    eos = eos["content"] if isinstance(eos, dict) else eos
+    backend = Backend.from_file(str(path))
+    eos_id = backend.token_to_id(eos) if eos else None
+    if eos_id is None:
+        raise DataError(f"{folder}: end-of-text token {eos!r} is not in the vocabulary")
+    backend.encode_special_tokens = True
+    backend.no_truncation()
+    backend.no_padding()
+    return TextEncoder(
+        name=name,
+        backend=backend,
+        vocab_size=max(backend.get_vocab(with_added_tokens=True).values()) + 1,
+        eos_token=eos,
+        eos_id=eos_id,
+        sha256=_sha256(path),
+    )
+
+
+def make_tokenizer(suite: Suite, name: str, layout: Layout, *, force: bool = False) -> str:
+    """Train or fetch a tokenizer of the suite into ``layout.tokenizer(name)``; returns a report.
+
+    Nothing is done where it is there already, from the same configuration and sources. Raises
+    DataError, CorpusError.
+    """
+    spec = _entry(suite.tokenizers, "tokenizer", name)
+    folder = layout.tokenizer(name)
+    recipe: dict[str, Any] = {"tokenizer": {"name": name, **spec.model_dump()}, "corpora": {}}
+    for corpus_name in spec.corpora:
+        corpus = suite.corpora[corpus_name]
+        budgets = {"tokens", "validation_tokens", "seed"}  # do not change what it is trained on
+        recipe["corpora"][corpus_name] = {
+            **corpus.model_dump(exclude=budgets),
+            "sources": corpora.describe(corpus),
+        }
+    if not force and _finished_tokenizer(folder, recipe):
+        return f"{folder}: already there, from this configuration (--force makes it anew)"
+    if spec.vocab_size is None:
+        tokenizer = _fetch(name, spec)
+    else:
+        with _bar(f"tokenizer {name}") as bar:
+            sources = {name: entry["sources"] for name, entry in recipe["corpora"].items()}
+            texts = _training_texts(suite, spec, layout, sources, bar)
+            try:
+                tokenizer = train_tokenizer(texts, spec.vocab_size)
+            except DataError as error:
+                raise DataError(f"tokenizers.{name}.{error}") from None
+    _save(tokenizer, folder)
+    encoder = load_encoder(name, folder)
+    write_json(folder / "manifest.json", {**recipe, **encoder.describe()})
+    return f"{folder}: {encoder.vocab_size} tokens, end of text {encoder.eos_token!r}"
+
+
+def _finished_tokenizer(folder: Path, recipe: dict[str, Any]) -> bool:
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        same = all(manifest.get(key) == value for key, value in recipe.items())
+        return same and manifest["sha256"] == _sha256(folder / "tokenizer.json")
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _training_texts(
+    suite: Suite, spec: Tokenizer, layout: Layout, sources: dict[str, Any], bar: Bar
+) -> Iterator[str]:
+    share = TRAINING_CHARACTERS // len(spec.corpora)
+    for name in spec.corpora:
+        corpus = suite.corpora[name]
+        limit = validation_limit(corpus.validation_fraction)
+        left = share
+        for text in _documents(name, corpus, layout, sources[name], bar):
+            if document_hash(text) >= limit:
+                yield text[:left]
+                left -= len(text)
+            if left <= 0:
+                break
+
+
+def _fetch(name: str, spec: Tokenizer) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    source = spec.hub or spec.path
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(
+            f"tokenizers.{name}: {source!r} cannot be loaded ({reason}); check the id, or set "
+            "path to a local folder"
+        ) from None
+    if not tokenizer.is_fast:
+        raise DataError(f"tokenizers.{name}: {source!r} has no tokenizer.json (fast tokenizer)")
+    if tokenizer.eos_token is None:
+        raise DataError(f"tokenizers.{name}: {source!r} names no eos_token to end documents with")
+    return tokenizer
+
+
+def _save(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Every file under its name only when whole; the old manifest goes first, as it is outdated."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as scratch:
+        tokenizer.save_pretrained(scratch)
+        (folder / "manifest.json").unlink(missing_ok=True)
+        for file in sorted(Path(scratch).iterdir()):
+            os.replace(file, folder / file.name)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+# --- Corpora -------------------------------------------------------------------------------------
+
+
+def make_corpus(
+    suite: Suite, name: str, tokenizer: str, layout: Layout, *, force: bool = False
+) -> str:
+    """Pack a corpus of the suite into ``layout.tokens(name, tokenizer)``; returns a report.
+
+    Nothing is done where it is there already, from the same configuration, sources and tokenizer.
+    Raises DataError, CorpusError.
+    """
+    corpus = _entry(suite.corpora, "corpus", name)
+    _entry(suite.tokenizers, "tokenizer", tokenizer)
+    encoder = load_encoder(tokenizer, layout.tokenizer(tokenizer))
+    folder = layout.tokens(name, tokenizer)
+    parts = {part: suite.corpora[part] for part in (name, *corpus.also)}
+    sources = {part: corpora.describe(entry) for part, entry in parts.items()}
+    recipe = {
+        "corpus": {"name": name, **corpus.model_dump()},
+        "sources": sources if corpus.also else sources[name],
+        "tokenizer": encoder.describe(),
+    }
+    if not force and _finished_corpus(folder, recipe):
+        return f"{folder}: already there, from this configuration (--force makes it anew)"
+    with _bar(f"{name} for {tokenizer}") as bar:
+        texts = (
+            text
+            for part, entry in parts.items()
+            for text in _documents(part, entry, layout, sources[part], bar)
+        )
+        manifest = pack(texts, encoder, name, corpus, folder, sources=recipe["sources"], bar=bar)
+    return f"{folder}: {_in_words(manifest)}"
+
+
+def _finished_corpus(folder: Path, recipe: dict[str, Any]) -> bool:
+    try:
+        manifest = read_manifest(folder)
+        for split in ("train", "validation"):
+            open_tokens(folder, split, manifest)
+    except DataError:
+        return False
+    return all(manifest[key] == value for key, value in recipe.items())
+
+
+def _documents(
+    name: str, corpus: Corpus, layout: Layout, sources: dict[str, Any], bar: Bar | None
+) -> Iterator[str]:
+    """``corpora.documents``, kept in a file where reading the source takes long for little text.
+
+    Parsing the installed packages takes a minute for some 20 MB of text, and every tokenizer's
+    pack would do it again. The file's first line says what it was made from, the reading code
+    included; anything else there, and it is made anew.
+    """
+    if corpus.source != "installed-docs":
+        yield from corpora.documents(corpus, bar)
+        return
+    path = layout.root / "data" / name / "documents.jsonl"
+    code = hashlib.sha256(Path(corpora.__file__).read_bytes()).hexdigest()
+    key = {"packages": corpus.packages, "sources": sources, "code": code}
+    first = json.dumps(key) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with lock(path.with_name(".documents.lock"), "documents", wait=True):
+        if not _starts_with(path, first):
+            partial = path.with_name(".documents.partial")
+            with partial.open("w", encoding="utf-8") as out:
+                out.write(first)
+                for text in corpora.documents(corpus, bar):
+                    out.write(json.dumps(text, ensure_ascii=False) + "\n")
+            os.replace(partial, path)
+    with path.open(encoding="utf-8", newline="\n") as lines:
+        next(lines)
+        yield from map(json.loads, lines)
+
+
+def _starts_with(path: Path, line: str) -> bool:
+    try:
+        with path.open(encoding="utf-8", newline="\n") as lines:
+            return next(lines, "") == line
+    except OSError:
+        return False
+
+
+def show(suite: Suite, name: str, tokenizer: str, layout: Layout) -> str:
+    """A packed corpus in words, with the beginnings of the first documents of each split."""
+    _entry(suite.corpora, "corpus", name)
+    _entry(suite.tokenizers, "tokenizer", tokenizer)
+    folder = layout.tokens(name, tokenizer)
+    manifest = read_manifest(folder)
+    encoder = load_encoder(tokenizer, layout.tokenizer(tokenizer))
+    lines = [f"{folder}: {_in_words(manifest)}"]
+    for split in ("train", "validation"):
+        head = np.asarray(open_tokens(folder, split, manifest)[:20_000])
+        ends = np.flatnonzero(head == encoder.eos_id)
+        pieces = [piece for piece in np.split(head, ends[:3] + 1) if len(piece)]
+        for number, document in enumerate(pieces[:3], start=1):
+            text = encoder.backend.decode(document.tolist(), skip_special_tokens=True)
+            lines.append(f"--- {split} document {number} ({len(document)} tokens)")
+            lines.append(text if len(text) <= 600 else f"{text[:600]} [...]")
+    return "\n".join(lines)
+
+
+def _in_words(manifest: dict[str, Any]) -> str:
+    tokenizer, documents = manifest["tokenizer"], manifest["documents"]
+    splits = [
+        f"{split} {manifest[split]['tokens']:,} tokens from {manifest[split]['documents']:,} of "
+        f"{documents[split]:,} documents"
+        for split in ("train", "validation")
+    ]
+    return (
+        f"corpus {manifest['corpus']['name']} ({manifest['corpus']['source']}) in tokens of "
+        f"{tokenizer['name']} ({tokenizer['vocab_size']:,} tokens, stored as {manifest['dtype']}): "
+        f"{'; '.join(splits)}; {documents['seen']:,} documents read, {documents['duplicates']:,} "
+        f"of them duplicates; fingerprint {manifest['fingerprint'][:16]}"
+    )
+
+
+# --- Command line --------------------------------------------------------------------------------
+
+
+def _entry(entries: dict[str, Any], kind: str, name: str) -> Any:
+    if name not in entries:
+        raise DataError(f"{kind} {name!r} is not in the suite (allowed: {', '.join(entries)})")
+    return entries[name]
+
+
+def _bar(title: str) -> tqdm:
+    """Shown after some seconds; seldom renewed where it goes to a log file."""
+    interval = 0.5 if sys.stderr.isatty() else 30.0
+    return tqdm(desc=title, unit="B", unit_scale=True, delay=3, mininterval=interval)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; errors are one line on standard error and exit code 2."""
+    parser = argparse.ArgumentParser(
+        prog="tad data",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for command, text in {
+        "tokenizer": "train or fetch a tokenizer",
+        "pack": "sample, tokenize and pack a corpus",
+        "show": "describe a packed corpus and print its first documents",
+    }.items():
+        sub = commands.add_parser(command, help=text, description=text)
+        sub.add_argument("--config", required=True, help="scale file, such as config/smoke.yaml")
+        sub.add_argument("--tokenizer", required=True, help="name under tokenizers: in the config")
+        if command != "tokenizer":
+            sub.add_argument("--corpus", required=True, help="name under corpora: in the config")
+        if command != "show":
+            sub.add_argument("--force", action="store_true", help="redo a finished result")
+    args = parser.parse_args(arguments)
+    try:
+        suite = load_suite(args.config)
+        layout = Layout.work(suite.scale)
+        if args.command == "tokenizer":
+            report = make_tokenizer(suite, args.tokenizer, layout, force=args.force)
+        elif args.command == "pack":
+            report = make_corpus(suite, args.corpus, args.tokenizer, layout, force=args.force)
+        else:
+            report = show(suite, args.corpus, args.tokenizer, layout)
+    except (ConfigError, CorpusError, DataError, OSError) as error:
+        print(f"tad.data.prepare: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    print(report)
+    return 0
+
+
+__all__ = [
+    "DataError",
+    "PackedTokens",
+    "load_encoder",
+    "main",
+    "make_corpus",
+    "make_tokenizer",
+    "show",
+    "train_tokenizer",
+]

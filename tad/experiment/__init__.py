@@ -1,0 +1,1 @@
+"""What is run: configuration, run ids, paths, resolved specs, FLOPs. Light to import."""

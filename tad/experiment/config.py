@@ -1,0 +1,331 @@
+"""The configuration: what the paper ran (experiments.yaml) at one scale (smoke, mini, paper).
+
+``load_suite("config/smoke.yaml")`` merges the two files, checks them as a whole and answers every
+question the DAG and the command lines ask: which runs there are, and what each one is. Light to
+import (pydantic and PyYAML), because the Snakefile does.
+
+A scale lays its own values over experiments.yaml entry by entry: a field it gives replaces the
+paper's field whole, every other field stays.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, get_origin
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+
+from tad.command import UserError
+from tad.experiment.run_id import STAGES, RunId
+from tad.experiment.schema import (
+    Baselines,
+    Corpus,
+    CustomMethod,
+    Evaluation,
+    Instructions,
+    Item,
+    Model,
+    Pair,
+    Positive,
+    Pretraining,
+    Reference,
+    Select,
+    Stage,
+    Strict,
+    Tokenizer,
+    Training,
+)
+from tad.methods import ROWS, Method, MethodError, register
+
+
+class ConfigError(UserError, ValueError):
+    """A wrong configuration; the message is one line with file, key, value and what is allowed."""
+
+
+class Suite(Strict):
+    """Both files, merged and checked. Raises ConfigError through ``load_suite``."""
+
+    scale: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*$")]
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    max_epochs: Positive = 1.0
+    warm_jobs: bool = False
+    select: Select
+    corpora: dict[str, Corpus]
+    instructions: dict[str, Instructions] = {}
+    tokenizers: dict[str, Tokenizer]
+    pretraining: Pretraining | None = None
+    models: dict[str, Model]
+    references: dict[str, Reference] = {}
+    pairs: dict[str, Pair]
+    stages: dict[Stage, Training]
+    baselines: Baselines
+    items: dict[str, Item]
+    methods: dict[str, CustomMethod] = {}
+    evaluation: Evaluation = Evaluation()
+
+    def runs(self, item: str | None = None) -> list[RunId]:
+        """The runs this scale trains, for one item or for all selected ones, without repeats.
+
+        In the order of the stages, of the pairs in experiments.yaml, and of the rows of tad.methods.
+        """
+        names = self.select.items if item is None else [item]
+        found = set()
+        for name in names:
+            entry = self.items[name]
+            for pair in entry.pairs:
+                for method in entry.methods:
+                    if pair not in self.select.pairs or method not in self.select.methods:
+                        continue
+                    parsed = Method.parse(method)
+                    # Without the cosine term where it never was is the method itself.
+                    if self.pairs[pair].hidden_cosine or parsed.row.cosine:
+                        found |= {RunId(entry.stage, pair, parsed, seed) for seed in self.seeds}
+        pairs, methods = list(self.pairs), list(ROWS)
+        return sorted(
+            found,
+            key=lambda run: (
+                STAGES.index(run.stage),
+                pairs.index(run.pair),
+                methods.index(run.method.name),
+                run.method,
+                run.seed,
+            ),
+        )
+
+    def teachers(self, item: str) -> list[str]:
+        """The teachers of an item's selected pairs, in the item's order."""
+        pairs = [self.pairs[pair] for pair in self.items[item].pairs if pair in self.select.pairs]
+        return list(dict.fromkeys(pair.teacher for pair in pairs))
+
+    def checkpoints(self, item: str) -> list[tuple[str, str]]:
+        """The (model, checkpoint) rows of an item whose model starts a selected pair."""
+        pairs = [self.pairs[pair] for pair in self.items[item].pairs if pair in self.select.pairs]
+        students = {pair.student.model for pair in pairs}
+        rows = [tuple(name.split("/")) for name in self.items[item].checkpoints]
+        return [(model, point) for model, point in rows if model in students]
+
+    def references_of(self, item: str) -> list[tuple[str, str]]:
+        """The (pair, reference) rows of an item: selected models of others below selected pairs."""
+        return [
+            (pair, name)
+            for pair, names in self.items[item].references.items()
+            for name in names
+            if pair in self.select.pairs and name in self.select.references
+        ]
+
+    def check_run(self, run: RunId) -> None:
+        """Raise ConfigError where a run id names a pair or stage that this suite does not have."""
+        if run.pair not in self.pairs:
+            raise ConfigError(f"run {run}: pair {run.pair!r} {_allowed(run.pair, self.pairs)}")
+        if run.stage not in self.pairs[run.pair].tokens and run.stage != "supervised":
+            stages = list(self.pairs[run.pair].tokens)
+            raise ConfigError(f"run {run}: {run.pair} has no stage {_allowed(run.stage, stages)}")
+
+
+def load_suite(path: str | Path) -> Suite:
+    """Read a scale file and the experiments.yaml beside it.
+
+    Raises ConfigError, one line, for a file that is missing or no YAML mapping, an unknown key, a
+    wrong type or range, and a name (pair, method, model, corpus, ...) that nothing defines.
+    """
+    path = Path(path)
+    scale, experiments = _read_yaml(path), _read_yaml(path.parent / "experiments.yaml")
+    merged = {**experiments, **{k: v for k, v in scale.items() if k not in experiments}}
+    for section in experiments:
+        overrides = scale.get(section) or {}
+        if not isinstance(overrides, dict):
+            raise ConfigError(f"{path}: {section}: {overrides!r} must be a mapping")
+        for name in overrides:
+            if name not in experiments[section]:
+                allowed = _allowed(name, experiments[section])
+                raise ConfigError(f"{path}: {section}.{name}: not in experiments.yaml {allowed}")
+        merged[section] = {
+            name: {**entry, **overrides[name]} if isinstance(overrides.get(name), dict) else entry
+            for name, entry in experiments[section].items()
+        }
+    try:
+        suite = Suite.model_validate(merged)
+    except ValidationError as error:
+        raise ConfigError(_one_line(error, path, scale, experiments)) from None
+    try:
+        for name, method in suite.methods.items():
+            register(name, **dict(method))
+    except MethodError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    _check_names(suite, path)
+    return suite
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file; scales are config/{{smoke,mini,paper}}.yaml")
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: must be a YAML mapping, found {type(data).__name__}")
+    return data
+
+
+def _allowed(name: Any, names: Any) -> str:
+    names = [str(candidate) for candidate in names]
+    close = difflib.get_close_matches(str(name), names, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"({hint}allowed: {', '.join(names)})"
+
+
+def _one_line(error: ValidationError, path: Path, scale: dict, experiments: dict) -> str:
+    """The first fault of a validation as ``file: key: value: reason``."""
+    fault = error.errors()[0]
+    keys = [str(part) for part in fault["loc"]]
+    value: Any = scale
+    for key in fault["loc"]:
+        value = value.get(key) if isinstance(value, dict) else None
+    source = path
+    if value is None and keys and keys[0] in experiments:
+        source = path.parent / "experiments.yaml"
+    key = ".".join(keys)
+    if fault["type"] == "extra_forbidden":
+        owner = _field_names(fault["loc"])
+        return f"{source}: {key}: unknown key {_allowed(keys[-1], owner)}"
+    if fault["type"] == "missing":
+        return f"{path}: {key}: missing"
+    reason = fault["msg"].removeprefix("Value error, ")
+    given = "" if isinstance(fault["input"], dict) else f"{fault['input']!r}: "
+    return f"{source}: {key}: {given}{reason}"
+
+
+def _field_names(loc: tuple) -> list[str]:
+    """The keys allowed where an unknown one was found, by walking the models along its path."""
+    kind: Any = Suite
+    for part in loc[:-1]:
+        if _is_model(kind):
+            kind = kind.model_fields[part].annotation
+            if get_origin(kind) is dict:  # the next part is a name in it
+                continue
+        kind = _inner_model(kind)
+    return list(kind.model_fields) if _is_model(kind) else []
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _inner_model(annotation: Any) -> Any:
+    """The model inside dict[str, M], M | None, Annotated[...]; the annotation itself if none."""
+    if _is_model(annotation):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _inner_model(argument)
+        if _is_model(found):
+            return found
+    return annotation
+
+
+def _check_names(suite: Suite, path: Path) -> None:
+    """Every name one entry uses must be defined by another. Raises ConfigError."""
+
+    def known(where: str, name: str, names: Any) -> None:
+        if name not in names:
+            raise ConfigError(f"{path}: {where}: {name!r} is not defined {_allowed(name, names)}")
+
+    for name in suite.select.items:
+        known("select.items", name, suite.items)
+    for name in suite.select.pairs:
+        known("select.pairs", name, suite.pairs)
+    for name in suite.select.references:
+        known("select.references", name, suite.references)
+    every_method = {method for item in suite.items.values() for method in item.methods}
+    for where, methods in [("select.methods", suite.select.methods)] + [
+        (f"items.{name}.methods", item.methods) for name, item in suite.items.items()
+    ]:
+        for method in methods:
+            try:
+                Method.parse(method)
+            except MethodError as error:
+                raise ConfigError(f"{path}: {where}: {error}") from None
+    for method in suite.select.methods:
+        known("select.methods", method, sorted(every_method))
+    for name, item in suite.items.items():
+        for pair in item.pairs:
+            known(f"items.{name}.pairs", pair, suite.pairs)
+            if item.stage != "supervised":
+                known(f"pairs.{pair}.tokens", item.stage, suite.pairs[pair].tokens)
+        for checkpoint in item.checkpoints:
+            model, _, point = checkpoint.partition("/")
+            known(f"items.{name}.checkpoints", model, suite.models)
+            known(f"items.{name}.checkpoints", point, suite.models[model].checkpoints)
+        for pair, references in item.references.items():
+            known(f"items.{name}.references", pair, item.pairs)
+            for reference in references:
+                known(f"items.{name}.references.{pair}", reference, suite.references)
+    for stage, model in suite.baselines.miniplm.reference.items():
+        known(f"baselines.miniplm.reference.{stage}", model, suite.models)
+    for name, pair in suite.pairs.items():
+        known(f"pairs.{name}.teacher", pair.teacher, suite.models)
+        if pair.student.model is not None:
+            known(f"pairs.{name}.student.model", pair.student.model, suite.models)
+            for stage, point in pair.student.start.items():
+                points = suite.models[pair.student.model].checkpoints
+                known(f"pairs.{name}.student.start.{stage}", point, points)
+    _check_selected(suite, path, known)
+
+
+def _check_selected(suite: Suite, path: Path, known: Any) -> None:
+    """The corpora, tokenizers and budgets that the selected runs need. Raises ConfigError."""
+    stages = {suite.items[name].stage for name in suite.select.items}
+    for stage in stages:
+        supervised = suite.stages[stage].epochs is not None
+        data = suite.instructions if supervised else suite.corpora
+        known(f"stages.{stage}.corpus", suite.stages[stage].corpus, data)
+    for name, corpus in suite.corpora.items():
+        for other in corpus.also:
+            known(f"corpora.{name}.also", other, suite.corpora)
+    for name, tokenizer in suite.tokenizers.items():
+        for corpus in tokenizer.corpora:
+            known(f"tokenizers.{name}.corpora", corpus, suite.corpora)
+    for model in suite.models:
+        _check_budgets(suite, path, model)
+    for run in suite.runs():
+        pair = suite.pairs[run.pair]
+        models = [pair.teacher] + ([pair.student.model] if pair.student.model else [])
+        for model in models:
+            known(f"models.{model}.tokenizer", suite.models[model].tokenizer, suite.tokenizers)
+        stage = suite.stages[run.stage]
+        if stage.epochs is None:
+            _check_budget(
+                suite,
+                path,
+                f"pairs.{run.pair}.tokens.{run.stage}",
+                pair.tokens[run.stage],
+                stage.corpus,
+            )
+
+
+def _check_budgets(suite: Suite, path: Path, model: str) -> None:
+    points = {n: c.tokens for n, c in suite.models[model].checkpoints.items() if c.tokens}
+    if points and suite.pretraining is None:
+        raise ConfigError(f"{path}: pretraining: missing, and models.{model} is pre-trained here")
+    if list(points.values()) != sorted(set(points.values())):
+        raise ConfigError(
+            f"{path}: models.{model}.checkpoints: {points}: tokens must grow from one checkpoint "
+            "to the next (they count from the start of pre-training)"
+        )
+    for name, tokens in points.items():
+        corpus = suite.models[model].corpus or suite.pretraining.corpus
+        known = f"models.{model}.corpus: {corpus!r} is not defined"
+        if corpus not in suite.corpora:
+            raise ConfigError(f"{path}: {known} {_allowed(corpus, suite.corpora)}")
+        _check_budget(suite, path, f"models.{model}.checkpoints.{name}.tokens", tokens, corpus)
+
+
+def _check_budget(suite: Suite, path: Path, key: str, tokens: int, corpus: str) -> None:
+    limit = int(suite.corpora[corpus].tokens * suite.max_epochs)
+    if tokens > limit:
+        raise ConfigError(
+            f"{path}: {key}: {tokens}: more than max_epochs={suite.max_epochs:g} passes over "
+            f"corpora.{corpus}.tokens={suite.corpora[corpus].tokens} (allowed: up to {limit})"
+        )

@@ -1,0 +1,359 @@
+"""The entries of a configuration: what each key holds, and what is allowed there.
+
+``tad.experiment.config`` reads the files and checks one entry against another. Light to import (pydantic).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+Stage = Literal["scratch", "continued", "math", "supervised"]
+Family = Literal["qwen2", "phi", "gemma2", "phi3", "llama", "opt"]
+
+
+class Strict(BaseModel):
+    """Unknown keys are errors, values are not coerced from strings, objects are immutable."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Shape(Strict):
+    """Sizes of a decoder; ``vocab_size`` None means the tokenizer's."""
+
+    hidden_size: Count
+    layers: Count
+    heads: Count
+    kv_heads: Count
+    head_dim: Count
+    intermediate_size: Count
+    vocab_size: Count | None = None
+    tied: bool
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.heads % self.kv_heads:
+            raise ValueError(
+                f"heads={self.heads} is no multiple of kv_heads={self.kv_heads}; "
+                "every key/value head serves the same number of query heads"
+            )
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim={self.head_dim} is odd; rotary embedding needs pairs")
+        return self
+
+
+class Checkpoint(Strict):
+    """Where a model's weights come from: exactly one of the three.
+
+    ``hub`` is a model id, ``path`` a local folder in the transformers layout, ``tokens`` says that
+    the model is pre-trained here on that many tokens in all (earlier checkpoints counted in).
+    """
+
+    hub: str | None = None
+    path: str | None = None
+    tokens: Count | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if sum(source is not None for source in (self.hub, self.path, self.tokens)) != 1:
+            raise ValueError("give exactly one of hub, path, tokens")
+        return self
+
+
+class Model(Strict):
+    """A teacher, or a model that a student starts from. Checkpoints are listed earliest first.
+
+    ``corpus`` is what it is pre-trained on here, by default that of ``pretraining``.
+    """
+
+    family: Family
+    tokenizer: str
+    shape: Shape
+    corpus: str | None = None
+    checkpoints: Annotated[dict[str, Checkpoint], Field(min_length=1)]
+
+
+class Student(Strict):
+    """Either a ``shape`` (made from the teacher, Table 9) or a ``model`` and where it starts."""
+
+    shape: Shape | None = None
+    model: str | None = None
+    start: dict[Stage, str] = {}
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.shape is None) == (self.model is None):
+            raise ValueError("give exactly one of shape (made from the teacher) and model")
+        if (self.model is None) != (not self.start):
+            raise ValueError("start names a checkpoint of model: give both or neither")
+        return self
+
+
+class Pair(Strict):
+    """A teacher and a student, with the token budget of each stage the pair takes part in.
+
+    ``hidden_cosine`` adds the cosine loss on last hidden states (Section 3.2.2). ``gpus`` is how
+    many the pair trains on where there are GPUs (Appendix A).
+    """
+
+    teacher: str
+    student: Student
+    tokens: dict[Stage, Count]
+    hidden_cosine: bool = False
+    gpus: Count = 1
+
+
+class MiniPLM(Strict):
+    """Difference sampling: the ``delta`` of a candidate pool that the teacher prefers to a small
+    ``reference`` model (by stage), the pool being 1 / delta times the training budget."""
+
+    delta: Annotated[float, Field(gt=0, le=1)]
+    reference: dict[Stage, str]
+
+
+class Sampling(Strict):
+    """How text is written: after ``prompt_tokens`` of a corpus sequence, to its full length."""
+
+    prompt_tokens: Count
+    temperature: Positive = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+
+class OnPolicySampling(Sampling):
+    """MiniLLM: the student writes at every step, which is slow; so it gets ``token_share`` of the
+    pair's budget."""
+
+    token_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+
+class Baselines(Strict):
+    """What methods need that are no loss on the corpus alone."""
+
+    miniplm: MiniPLM
+    seq_kd: Sampling
+    minillm: OnPolicySampling
+
+
+class Loop(Strict):
+    """How a training loop runs. Sizes are in sequences of ``context`` tokens.
+
+    ``micro_batch_size`` sequences pass through the model at once (on each GPU) and are accumulated
+    to ``batch_size``. ``evaluations`` held-out points are spread evenly over training, each over
+    ``evaluation_sequences`` sequences. ``fused: false`` takes the losses from whole logit tensors,
+    slower and larger, as a check.
+    """
+
+    corpus: str
+    batch_size: Count
+    micro_batch_size: Count | None = None
+    context: Annotated[int, Field(ge=8)]
+    learning_rate: Positive
+    weight_decay: Annotated[float, Field(ge=0)]
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    max_grad_norm: Positive = 1.0
+    fused: bool = True
+    evaluations: Count = 20
+    evaluation_sequences: Count = 64
+    checkpoint_every_steps: Count = 500
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.batch_size % (self.micro_batch_size or self.batch_size):
+            raise ValueError(
+                f"batch_size={self.batch_size} is no multiple of "
+                f"micro_batch_size={self.micro_batch_size}"
+            )
+        return self
+
+
+class Training(Loop):
+    """How one stage distills.
+
+    ``epochs`` replaces the pair's token budget; ``after`` names the stage whose result, by the
+    same pair, method and seed, is the start.
+    """
+
+    temperature: Positive
+    epochs: Count | None = None
+    after: Stage | None = None
+
+
+class Pretraining(Loop):
+    """How the models of a scale are pre-trained (plain next-token prediction)."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class Corpus(Strict):
+    """Documents and how many of their tokens are used.
+
+    ``source`` is installed-docs (documentation strings of ``packages``), local (``path``: a folder
+    or glob of .jsonl, .jsonl.gz, .parquet, .txt) or hub (``id``, which may be a local folder).
+    ``also`` names corpora whose documents are mixed in, in proportion to their size.
+    ``validation_fraction`` of the documents, chosen by content hash, never train; budgets are in
+    tokens of the tokenizer at hand.
+    """
+
+    source: Literal["installed-docs", "local", "hub"]
+    packages: list[str] = []
+    path: str | None = None
+    id: str | None = None
+    subset: str | None = None
+    split: str = "train"
+    text_field: str = "text"
+    also: list[str] = []
+    tokens: Count
+    validation_tokens: Count
+    validation_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.02
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        needed = {"installed-docs": "packages", "local": "path", "hub": "id"}[self.source]
+        if not getattr(self, needed):
+            raise ValueError(f"source {self.source} needs the key {needed!r}")
+        return self
+
+
+class Loaded(Strict):
+    """What comes from elsewhere: exactly one of ``hub`` (an id there) and ``path`` (local)."""
+
+    hub: str | None = None
+    path: str | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.hub is None) == (self.path is None):
+            raise ValueError("give exactly one of hub and path (`hub: null` takes one away)")
+        return self
+
+
+class Reference(Loaded):
+    """A finished model of others, a folder in the transformers layout if ``path``, that a table
+    compares with; ``printed`` is what the paper calls it."""
+
+    printed: str
+
+
+class InstructionSource(Loaded):
+    """Questions with answers, a dataset of the hub or a .jsonl file.
+
+    ``question`` and ``answer`` are the fields that hold them. ``layout`` says how they become
+    text: ``question`` writes "Question: ...\\nAnswer: ...", as the math evaluation asks;
+    ``chat`` takes the student tokenizer's chat template; ``plain`` takes both as they stand.
+    """
+
+    split: str = "train"
+    question: str = "question"
+    answer: str = "answer"
+    layout: Literal["question", "chat", "plain"] = "question"
+
+
+class Instructions(Strict):
+    """Instruction data of the supervised stage: how many examples are drawn from its sources."""
+
+    sources: Annotated[list[InstructionSource], Field(min_length=1)]
+    examples: Count
+    validation_examples: Count
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class Tokenizer(Strict):
+    """A tokenizer, trained here (``vocab_size`` on ``corpora``) or loaded (``hub`` or ``path``)."""
+
+    vocab_size: Annotated[int, Field(ge=264)] | None = None
+    corpora: list[str] = []
+    hub: str | None = None
+    path: str | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if sum(source is not None for source in (self.vocab_size, self.hub, self.path)) != 1:
+            raise ValueError("give exactly one of vocab_size, hub, path")
+        if (self.vocab_size is None) != (not self.corpora):
+            raise ValueError("vocab_size and corpora go together: what to train the tokenizer on")
+        return self
+
+
+class CustomMethod(Strict):
+    """A divergence of the user's as a method (``tad.methods.register``).
+
+    ``divergence`` is its import path, ``module:function``; ``parameters`` its keyword arguments
+    with their defaults, which its ids name: ``my_kl-alpha0.1``. ``scope`` is ``sequence`` where
+    the value of a token depends on others of its sequence.
+    """
+
+    divergence: str
+    parameters: dict[str, float] = {}
+    scope: Literal["token", "sequence"] = "token"
+    label: str | None = None
+    colour: str | None = None
+
+
+class Item(Strict):
+    """A table or figure: the runs behind it, in the paper's row order.
+
+    ``checkpoints`` (model/checkpoint) are evaluated as they are, and so are the ``references`` that
+    stand below each pair.
+    """
+
+    stage: Stage
+    pairs: list[str]
+    methods: list[str]
+    checkpoints: list[str] = []
+    references: dict[str, list[str]] = {}
+
+
+class Select(Strict):
+    """What of experiments.yaml a scale runs, and which ``references`` it evaluates."""
+
+    items: list[str]
+    pairs: list[str]
+    methods: list[str]
+    references: list[str] = []
+
+
+class Fewshot(Strict):
+    """How students are scored on the eight tasks (Tables 1, 2, 4, 6).
+
+    ``suite`` names an entry of eval/tasks/suites.yaml; an analogue suite gets ``items`` items a
+    task. ``local`` points tasks to folders of JSONL files instead of the hub. ``shots`` None keeps
+    those of the suite, ``limit`` takes the first items of each task only.
+    """
+
+    suite: Literal["paper", "mini", "smoke"]
+    items: Count = 48
+    shots: Annotated[int, Field(ge=0)] | None = None
+    limit: Count | None = None
+    batch_size: Count = 32
+    local: dict[str, str] = {}
+
+
+class MathEvaluation(Strict):
+    """How students are scored on the eight math sets (Tables 7 and 8).
+
+    ``suite`` is ``paper`` (the real sets, from ``data`` or the hub) or ``smoke`` (generated
+    analogues, of which ``problems`` a set are to train on). ``prompts`` is a folder of exemplar
+    files instead of the packaged ones. The others replace the suite's own values where given.
+    """
+
+    suite: Literal["paper", "smoke"]
+    problems: Count = 1000
+    data: str | None = None
+    prompts: str | None = None
+    shots: Annotated[int, Field(ge=0)] | None = None
+    limit: Count | None = None
+    max_new_tokens: Count | None = None
+    batch_size: Count | None = None
+
+
+class Evaluation(Strict):
+    """How finished models are measured. ``calibration_positions`` None takes all held-out text."""
+
+    fewshot: Fewshot | None = None
+    math: MathEvaluation | None = None
+    calibration_positions: Count | None = None

@@ -1,0 +1,267 @@
+"""What one job does, with every value resolved: the contract between the DAG and the trainers.
+
+A spec is what a record's manifest holds, what Snakemake compares to decide on reruns, and what the
+fingerprint of a checkpoint is taken from. Light to import, because the Snakefile does.
+"""
+
+from __future__ import annotations
+
+import math
+
+from tad.experiment.config import ConfigError, Suite
+from tad.experiment.flops import matched_tokens
+from tad.experiment.layout import Layout
+from tad.experiment.run_id import RunId
+from tad.experiment.schema import Checkpoint, Pretraining, Shape, Strict, Training
+from tad.methods import Method
+
+
+class Optimisation(Strict):
+    """The values of one training loop; sizes in sequences of ``context`` tokens."""
+
+    steps: int
+    batch_size: int
+    micro_batch_size: int
+    context: int
+    learning_rate: float
+    weight_decay: float
+    schedule: str
+    warmup_fraction: float
+    max_grad_norm: float
+    fused: bool
+    evaluations: int
+    evaluation_sequences: int
+    checkpoint_every_steps: int
+    seed: int
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that the loop trains on."""
+        return self.steps * self.batch_size * self.context
+
+
+class SelectionSpec(Strict):
+    """Difference sampling (MiniPLM): ``delta`` of the first ``sequences`` in training order."""
+
+    folder: str
+    reference: str
+    sequences: int
+    delta: float
+
+
+class WritingSpec(Strict):
+    """Text that a model writes: the teacher, to ``folder`` (Seq-KD), or the student while it
+    trains (MiniLLM)."""
+
+    folder: str | None
+    sequences: int
+    prompt_tokens: int
+    temperature: float
+    top_p: float
+
+
+class RunSpec(Strict):
+    """One distillation. ``teacher`` and ``start`` are folders or hub ids; a student without
+    ``start`` is made from the teacher in ``shape``. ``selection`` and ``writing`` say what is
+    trained on instead of the corpus as it comes."""
+
+    run: str
+    data: str
+    tokenizer: str
+    teacher: str
+    shape: Shape | None
+    start: str | None
+    temperature: float
+    hidden_cosine: bool
+    optimisation: Optimisation
+    selection: SelectionSpec | None = None
+    writing: WritingSpec | None = None
+
+
+class PretrainSpec(Strict):
+    """One pre-training of a model to one checkpoint.
+
+    ``start`` is the checkpoint before it, if any, and ``skip_tokens`` what that one has seen.
+    """
+
+    model: str
+    checkpoint: str
+    family: str
+    shape: Shape
+    data: str
+    tokenizer: str
+    start: str | None
+    skip_tokens: int
+    optimisation: Optimisation
+
+
+def run_spec(suite: Suite, run: RunId) -> RunSpec:
+    """Resolve a run. Raises ConfigError if the suite does not have it, or cannot train it."""
+    suite.check_run(run)
+    pair, training = suite.pairs[run.pair], suite.stages[run.stage]
+    layout = Layout.work(suite.scale)
+    student = pair.student
+    tokenizer = suite.models[student.model or pair.teacher].tokenizer
+    optimisation = _optimisation(training, _steps(suite, run), run.seed)
+    sequences = optimisation.steps * optimisation.batch_size
+    return RunSpec(
+        run=str(run),
+        data=str(layout.tokens(training.corpus, tokenizer)),
+        tokenizer=str(layout.tokenizer(tokenizer)),
+        teacher=weights(suite, pair.teacher, last_checkpoint(suite, pair.teacher)),
+        shape=student.shape,
+        start=_start(suite, run),
+        temperature=training.temperature,
+        hidden_cosine=pair.hidden_cosine and run.method.row.cosine,
+        optimisation=optimisation,
+        selection=_selection(suite, run, sequences) if run.method.row.rows == "selected" else None,
+        writing=_writing(suite, run, sequences),
+    )
+
+
+def _selection(suite: Suite, run: RunId, sequences: int) -> SelectionSpec:
+    values = suite.baselines.miniplm
+    if run.stage not in values.reference:
+        known = ", ".join(values.reference)
+        raise ConfigError(f"run {run}: baselines.miniplm.reference has {known} only")
+    model = values.reference[run.stage]
+    return SelectionSpec(
+        folder=str(Layout.work(suite.scale).selection(run.stage, run.pair, run.seed)),
+        reference=weights(suite, model, last_checkpoint(suite, model)),
+        sequences=math.ceil(sequences / values.delta),
+        delta=values.delta,
+    )
+
+
+def _writing(suite: Suite, run: RunId, sequences: int) -> WritingSpec | None:
+    """What is written for Seq-KD and MiniLLM; None for other methods."""
+    settings = {"teacher_text": suite.baselines.seq_kd, "own_text": suite.baselines.minillm}
+    values = settings.get(run.method.row.rows)
+    if values is None:
+        return None
+    folder = None
+    if run.method.row.rows == "teacher_text":
+        folder = str(Layout.work(suite.scale).generated(run.stage, run.pair, run.seed))
+    return WritingSpec(
+        folder=folder,
+        sequences=sequences,
+        prompt_tokens=values.prompt_tokens,
+        temperature=values.temperature,
+        top_p=values.top_p,
+    )
+
+
+def _start(suite: Suite, run: RunId) -> str | None:
+    """What a student starts from: a checkpoint, the run of the stage before, or None (shape)."""
+    after = suite.stages[run.stage].after
+    student = suite.pairs[run.pair].student
+    if after is None:
+        return weights(suite, student.model, student.start[run.stage]) if student.model else None
+    method = Method(run.method.row.starts_as) if run.method.row.starts_as else run.method
+    return str(Layout.work(suite.scale).run(RunId(after, run.pair, method, run.seed)))
+
+
+def _steps(suite: Suite, run: RunId) -> int:
+    """Steps of a run: whole ones that fit its token budget, or all of its epochs."""
+    training = suite.stages[run.stage]
+    if training.epochs is None:
+        return token_budget(suite, run) // (training.batch_size * training.context)
+    if training.corpus not in suite.instructions:
+        raise ConfigError(f"run {run}: instructions.{training.corpus} is not in this scale's file")
+    examples = suite.instructions[training.corpus].examples
+    return training.epochs * examples // training.batch_size
+
+
+def token_budget(suite: Suite, run: RunId) -> int:
+    """Tokens that a run may train on: its pair's, for ``clm_matched`` what TAD's FLOPs buy, for
+    ``minillm`` its share.
+
+    Raises ConfigError where that is more text than there is.
+    """
+    tokens = suite.pairs[run.pair].tokens[run.stage]
+    if run.method.row.budget == "share":
+        return int(tokens * suite.baselines.minillm.token_share)
+    if run.method.row.budget != "matched":
+        return tokens
+    tokens = matched_tokens(suite, run.pair, stage=run.stage)
+    corpus = suite.stages[run.stage].corpus
+    limit = int(suite.corpora[corpus].tokens * suite.max_epochs)
+    if tokens > limit:
+        raise ConfigError(
+            f"run {run}: {tokens} tokens have the FLOPs of TAD, but max_epochs="
+            f"{suite.max_epochs:g} passes over corpora.{corpus}.tokens hold {limit}: raise either"
+        )
+    return tokens
+
+
+def pretrain_spec(suite: Suite, model: str, checkpoint: str) -> PretrainSpec:
+    """Resolve the pre-training of a model's checkpoint. Raises ConfigError for unknown names and
+    for a checkpoint that is not trained here."""
+    tokens = _checkpoint(suite, model, checkpoint).tokens
+    entry = suite.models[model]
+    if tokens is None or suite.pretraining is None:
+        raise ConfigError(f"{model}/{checkpoint}: is loaded, not trained, at scale {suite.scale}")
+    names = list(entry.checkpoints)
+    before = names[names.index(checkpoint) - 1] if names[0] != checkpoint else None
+    skip = (entry.checkpoints[before].tokens or 0) if before else 0
+    layout, pretraining = Layout.work(suite.scale), suite.pretraining
+    return PretrainSpec(
+        model=model,
+        checkpoint=checkpoint,
+        family=entry.family,
+        shape=entry.shape,
+        data=str(layout.tokens(entry.corpus or pretraining.corpus, entry.tokenizer)),
+        tokenizer=str(layout.tokenizer(entry.tokenizer)),
+        start=weights(suite, model, before) if before else None,
+        skip_tokens=skip,
+        optimisation=_optimisation(
+            pretraining,
+            (tokens - skip) // (pretraining.batch_size * pretraining.context),
+            pretraining.seed,
+        ),
+    )
+
+
+def weights(suite: Suite, model: str, checkpoint: str) -> str:
+    """Where a checkpoint's weights are: a folder below the work root, a given path, or a hub id.
+
+    Raises ConfigError for unknown names.
+    """
+    source = _checkpoint(suite, model, checkpoint)
+    if source.tokens is not None:
+        return str(Layout.work(suite.scale).model(model, checkpoint))
+    return source.path or source.hub
+
+
+def _checkpoint(suite: Suite, model: str, checkpoint: str) -> Checkpoint:
+    entry = suite.models.get(model)
+    if entry is None or checkpoint not in entry.checkpoints:
+        known = [f"{m}/{c}" for m, e in suite.models.items() for c in e.checkpoints]
+        raise ConfigError(f"{model}/{checkpoint}: no such checkpoint (allowed: {', '.join(known)})")
+    return entry.checkpoints[checkpoint]
+
+
+def hub_ids(suite: Suite) -> set[str]:
+    """The hub ids among what ``weights`` and ``reference_source`` return."""
+    points = [point for model in suite.models.values() for point in model.checkpoints.values()]
+    return {source.hub for source in (*points, *suite.references.values()) if source.hub}
+
+
+def reference_source(suite: Suite, name: str) -> str:
+    """Where a model of others is: a given path, or a hub id. Raises ConfigError if not known."""
+    if name not in suite.references:
+        known = ", ".join(suite.references)
+        raise ConfigError(f"references.{name}: not in experiments.yaml (allowed: {known})")
+    return suite.references[name].path or suite.references[name].hub
+
+
+def last_checkpoint(suite: Suite, model: str) -> str:
+    """The checkpoint that teaches: the last one."""
+    return list(suite.models[model].checkpoints)[-1]
+
+
+def _optimisation(training: Training | Pretraining, steps: int, seed: int) -> Optimisation:
+    """At least one step."""
+    values = training.model_dump(include=set(Optimisation.model_fields) - {"seed"})
+    values["micro_batch_size"] = training.micro_batch_size or training.batch_size
+    return Optimisation(**values, steps=max(1, steps), seed=seed)

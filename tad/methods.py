@@ -1,0 +1,350 @@
+"""The methods: one row each, and everything that differs between them asks the row.
+
+A row says what a method is called, which divergence it minimises, what it needs before training,
+what it costs and how it looks. To add a divergence, write its function and one row here, or leave
+the code alone and name the function in a configuration file::
+
+    methods: {my_kl: {divergence: "my_package.losses:my_kl", parameters: {alpha: 0.1}}}
+
+Divergences are named by import path, so that this table needs no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+from tad.command import UserError
+
+Scope = Literal["token", "sequence"]
+Rows = Literal["corpus", "selected", "teacher_text", "own_text"]
+
+
+class MethodError(UserError, ValueError):
+    """A method id, parameter or divergence that is not usable; the message says what is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameter:
+    """A number that a method takes. ``letter`` precedes it in ids: ``tad-k10-b2``.
+
+    Values lie in [``low``, ``high``], or above ``low`` where ``open`` excludes it. Ids and labels
+    of a ``quiet`` parameter leave it out at its default; labels (not ids) do so of a ``usual`` one.
+    """
+
+    letter: str
+    default: float
+    low: float = 0.0
+    high: float = math.inf
+    open: bool = True
+    kind: type = float
+    symbol: str = ""
+    quiet: bool = False
+    usual: bool = False
+
+    def check(self, method: str, name: str, value: float) -> float:
+        """The value in its type. Raises MethodError for one that is out of range."""
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not math.isfinite(value) or self.kind(value) != value:
+            kind = "a whole number" if self.kind is int else "a finite number"
+            raise MethodError(f"{name} is {value!r}: method {method} takes {kind}")
+        below = value <= self.low if self.open else value < self.low
+        if below or value > self.high:
+            least = f"{name} > {self.low:g}" if self.open else f"{name} >= {self.low:g}"
+            most = "" if self.high == math.inf else f" and {name} <= {self.high:g}"
+            raise MethodError(f"{name} is {value:g}: method {method} needs {least}{most}")
+        if self.kind is float and float(f"{value:.6f}") != value:
+            raise MethodError(f"{name}={value!r} has more than six decimals; round it")
+        return self.kind(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What one method is.
+
+    ``divergence`` is the import path of its function of logits, ``module:function``; None trains
+    by plain CLM. ``fused`` names its closed form in ``tad.fused``; without one it is evaluated by
+    autograd, a chunk of logits at a time (``scope`` token) or whole sequences (``sequence``, as
+    beta(X) couples). ``rows`` is what it trains on: the corpus, ``selected`` rows of it, text that
+    the teacher wrote ahead of training, or text that the student writes during it. ``budget``:
+    the pair's ``tokens``, tokens ``matched`` to the FLOPs of TAD, or a ``share`` of them.
+    ``cosine`` is whether the pair's cosine term is added, ``starts_as`` the method whose run of the
+    stage before is the start (None: its own). ``operations`` is its elementwise cost a vocabulary
+    entry, forward and backward. ``label`` is what tables call it, the paper's name where it has one.
+    """
+
+    name: str
+    label: str
+    divergence: str | None = None
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    scope: Scope = "token"
+    fused: str | None = None
+    rows: Rows = "corpus"
+    budget: Literal["tokens", "matched", "share"] = "tokens"
+    cosine: bool = True
+    starts_as: str | None = None
+    operations: int = 6
+    colour: str = "#7F7F7F"
+    line: str = "-"
+    marker: str = "o"
+    custom: bool = False
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether training runs the teacher beside the student."""
+        return self.divergence is not None
+
+    @property
+    def example(self) -> str:
+        """An id of this method, for messages."""
+        return str(Method(self.name))
+
+    def function(self) -> Callable[..., Any]:
+        """The divergence itself. Raises MethodError where it cannot be imported."""
+        module, _, name = (self.divergence or "").partition(":")
+        try:
+            return getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise MethodError(
+                f"methods.{self.name}.divergence: {self.divergence!r} cannot be imported ({error}); "
+                "write package.module:function of something that Python finds from this folder"
+            ) from None
+
+
+# The palette of Okabe and Ito (2008), safe for colour-blind readers.
+_BLUE, _ORANGE, _GREEN, _VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+_PURPLE, _SKY, _BLACK, _GREY = "#CC79A7", "#56B4E9", "#000000", "#7F7F7F"
+
+_KL = {"divergence": "tad.divergences:forward_kl", "fused": "forward_kl", "operations": 16}
+_RKL = {"divergence": "tad.divergences:reverse_kl", "fused": "reverse_kl", "operations": 18}
+
+ROWS: dict[str, Row] = {
+    row.name: row
+    for row in (
+        Row(name="clm", label="CLM (no KD)", colour=_GREY, line=":", marker="x"),
+        Row(name="clm_matched", label="CLM (Mat.)", budget="matched", colour=_GREY, line="-.",
+            marker="+"),
+        Row(name="vanilla_kd", label="Vanilla KD", **_KL, colour=_BLUE, line="--"),
+        Row(name="vanilla_kd_nocosine", label="Vanilla KD, no cosine", **_KL, cosine=False,
+            colour=_SKY, line="--"),
+        Row(name="rkl", label="RKL", **_RKL, colour=_GREEN, line="-.", marker="^"),
+        Row(name="rkl_nocosine", label="RKL, no cosine", **_RKL, cosine=False, colour=_SKY,
+            line="-.", marker="^"),
+        Row(name="tad", label="TAD", divergence="tad.divergences:tail_aware", fused="tail_aware",
+            scope="sequence", operations=22, colour=_VERMILION, marker="s",
+            parameters={
+                "k": Parameter(letter="k", default=10, low=1, open=False, kind=int, symbol="K"),
+                "beta": Parameter(letter="b", default=2.0, symbol="β", usual=True),
+            }),
+        # Zhao et al. (2022), with the weights of that paper.
+        Row(name="dkd", label="DKD", divergence="tad.divergences:decoupled", fused="decoupled",
+            operations=20, colour=_PURPLE, line=":", marker="v",
+            parameters={
+                "alpha": Parameter(letter="a", default=1.0, symbol="α", quiet=True),
+                "beta": Parameter(letter="b", default=8.0, symbol="β", quiet=True),
+            }),
+        Row(name="miniplm", label="MiniPLM", rows="selected", colour=_ORANGE, line="--",
+            marker="D"),
+        Row(name="seq_kd", label="Seq-KD", rows="teacher_text", colour=_SKY, line=":", marker="P"),
+        Row(name="minillm", label="MiniLLM", **_RKL, rows="own_text", budget="share",
+            colour=_BLACK, line=":", marker="*"),
+        # Section 3.4: instruction data after plain pre-training.
+        Row(name="sft", label="CLM + SFT", starts_as="clm", colour=_GREY, line="--", marker="x"),
+    )
+}  # fmt: skip
+"""All methods by name, in the order in which runs and rows are listed; ``register`` adds to it."""
+
+BASELINE = "vanilla_kd"
+"""The id that others are compared with: Rel in the tables, paired differences (Section 3.2.1)."""
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_VALUE = re.compile(r"([a-z_]+?)(\d+(?:\.\d+)?)")
+_LOOKS = [(c, m) for m in "vX>p<h" for c in (_PURPLE, _ORANGE, _GREEN, _SKY, _BLUE, _BLACK)]
+
+
+def register(
+    name: str,
+    divergence: str,
+    parameters: Mapping[str, float] | None = None,
+    *,
+    scope: Scope = "token",
+    label: str | None = None,
+    colour: str | None = None,
+) -> Row:
+    """Make a divergence a method, as ``methods:`` of a configuration does; returns its row.
+
+    ``parameters`` are its keyword arguments with their defaults, positive numbers, which its ids
+    always name. The same name again replaces a method registered before. Raises MethodError for a
+    name of this table, and for names or import paths that are not well formed.
+    """
+    known = ROWS.get(name)
+    if known is not None and not known.custom:
+        raise MethodError(f"methods.{name}: is a method of this project; choose another name")
+    for text in (name, *(parameters or {})):
+        if not _NAME.fullmatch(text) or text[-1].isdigit() and text != name:
+            raise MethodError(
+                f"methods.{name}: {text!r}: use lower-case letters, digits and '_', a letter "
+                "first, and no digit at the end of a parameter"
+            )
+    if not re.fullmatch(r"[\w.]+:\w+", divergence):
+        raise MethodError(f"methods.{name}.divergence: {divergence!r}: write module:function")
+    customs = [row for row in ROWS.values() if row.custom and row.name != name]
+    look = _LOOKS[len(customs) % len(_LOOKS)]
+    ROWS[name] = row = Row(
+        name=name,
+        label=label or name,
+        divergence=divergence,
+        scope=scope,
+        operations=_KL["operations"],
+        colour=colour or look[0],
+        line="-.",
+        marker=look[1],
+        custom=True,
+        parameters={
+            key: Parameter(letter=key, default=float(value), open=False, symbol=key)
+            for key, value in (parameters or {}).items()
+        },
+    )
+    Method(name)  # a default out of range is refused here, not at the first run
+    return row
+
+
+def row(name: str) -> Row:
+    """The row of a method's name. Raises MethodError, with those there are."""
+    if name not in ROWS:
+        raise MethodError(f"method {name!r} is unknown (allowed: {', '.join(ROWS)})")
+    return ROWS[name]
+
+
+@dataclass(frozen=True, order=True)
+class Method:
+    """A method with its parameters; ``str(method)`` is its id, as in paths: ``tad-k10-b2``.
+
+    ``values`` are those of the row's parameters in its order; none means the defaults.
+    ``method["k"]`` is one of them. Raises MethodError for an unknown name or a value out of range.
+    """
+
+    name: str
+    values: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        known = row(self.name).parameters
+        values = self.values or tuple(one.default for one in known.values())
+        if len(values) != len(known):
+            names = ", ".join(known) or "none"
+            raise MethodError(f"method {self.name!r}: {len(values)} values for parameters: {names}")
+        checked = [
+            p.check(self.name, k, v) for (k, p), v in zip(known.items(), values, strict=True)
+        ]
+        object.__setattr__(self, "values", tuple(checked))
+
+    @classmethod
+    def of(cls, name: str, **parameters: float) -> Self:
+        """``Method.of("tad", k=5)``; what is not given has its default. Raises MethodError."""
+        known = row(name).parameters
+        for key in parameters:
+            if key not in known:
+                allowed = ", ".join(known) or "it has none"
+                raise MethodError(f"method {name!r} has no parameter {key!r} (allowed: {allowed})")
+        return cls(name, tuple(parameters.get(k, one.default) for k, one in known.items()))
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read an id: ``clm``, ``vanilla_kd``, ``tad-k10-b2``. Raises MethodError."""
+        name, *parts = text.split("-")
+        known = row(name).parameters
+        letters = {one.letter: key for key, one in known.items()}
+        values: dict[str, float] = {}
+        for part in parts:
+            match = _VALUE.fullmatch(part)
+            key = letters.get(match[1]) if match else None
+            if key is None or key in values:
+                raise MethodError(f"method {text!r}: {_form(name)}")
+            values[key] = float(match[2]) if known[key].kind is float else _whole(text, match[2])
+        method = cls.of(name, **values)
+        if str(method) != text:
+            lacking = any(not one.quiet and key not in values for key, one in known.items())
+            hint = _form(name) if lacking else f"is written {str(method)!r}"
+            raise MethodError(f"method {text!r}: {hint}")
+        return method
+
+    @property
+    def row(self) -> Row:
+        """What this method is."""
+        return row(self.name)
+
+    @property
+    def parameters(self) -> dict[str, float]:
+        """All values by name."""
+        return dict(zip(self.row.parameters, self.values, strict=True))
+
+    def __getitem__(self, name: str) -> float:
+        return self.parameters[name]
+
+    @property
+    def label(self) -> str:
+        """How tables and legends call it, as the paper does: ``TAD (K = 10)``."""
+        known = self.row.parameters
+        shown = [
+            f"{known[key].symbol} = {value:g}"
+            for key, value in self.parameters.items()
+            if not (known[key].usual or known[key].quiet) or value != known[key].default
+        ]
+        return f"{self.row.label} ({', '.join(shown)})" if shown else self.row.label
+
+    def __str__(self) -> str:
+        known = self.row.parameters
+        return "-".join(
+            [self.name]
+            + [
+                f"{known[key].letter}{_written(value)}"
+                for key, value in self.parameters.items()
+                if not known[key].quiet or value != known[key].default
+            ]
+        )
+
+    def divergence(self) -> Callable[..., Any]:
+        """The function of logits: ``f(student, teacher, mask=..., labels=...)`` -> (B, N), in nats.
+
+        Its parameters are bound. What a function does not take of ``labels`` and ``segment_ids``
+        (documents of packed rows) is not passed to it. Raises MethodError for a method without
+        one, or one that cannot be imported.
+        """
+        if self.row.divergence is None:
+            raise MethodError(f"method {self}: trains by plain CLM and has no divergence")
+        return bind(self.row.function(), self.parameters)
+
+
+def bind(function: Callable[..., Any], parameters: Mapping[str, float]) -> Callable[..., Any]:
+    """A divergence with its parameters filled in; see ``Method.divergence``."""
+    taken = inspect.signature(function).parameters
+    optional = {key for key in ("labels", "segment_ids") if key in taken}
+
+    def divergence(student: Any, teacher: Any, *, mask: Any = None, **given: Any) -> Any:
+        passed = {key: value for key, value in given.items() if key in optional}
+        return function(student, teacher, mask=mask, **parameters, **passed)
+
+    return divergence
+
+
+def _form(name: str) -> str:
+    """How ids of a method are written."""
+    known = row(name).parameters.items()
+    shown = [f"-{one.letter}{key.upper()}" for key, one in known if not one.quiet]
+    quiet = [f"[-{one.letter}{key.upper()}]" for key, one in known if one.quiet]
+    return f"write {name}{''.join(shown + quiet)}, for example {row(name).example}"
+
+
+def _whole(text: str, digits: str) -> int:
+    if not digits.isdigit():
+        raise MethodError(f"method {text!r}: {digits} must be a whole number")
+    return int(digits)
+
+
+def _written(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.6f}".rstrip("0").rstrip(".")

@@ -1,0 +1,1 @@
+"""Teachers and students: architectures, students made from teachers, loading."""

@@ -1,0 +1,247 @@
+"""The five architecture families of the paper, as the transformers classes that implement them.
+
+From a family and a `tad.experiment.config.Shape` to a configuration and a randomly initialised causal model.
+Sizes are the caller's; everything else (rotary base, norm epsilon, soft-capping, biases) is what
+the paper's own checkpoints of that family publish, so that the real shapes give the real models:
+
+    qwen2    Qwen1.5 (full multi-head attention) and Qwen2.5 (grouped, tied): biases on q, k, v
+    phi      Phi-2: rotary on 0.4 of a head, biases everywhere, attention and MLP in parallel
+    gemma2   Gemma2-9B: soft-capped attention and logits, every other layer sliding, four norms
+    phi3     Phi-3 mini and medium: fused qkv_proj and gate_up_proj, sliding attention
+    llama    TinyLlama, Llama-2
+
+All five take a head_dim that is not hidden_size / heads (Table 9 needs it for Gemma2): Qwen2, Phi
+and Phi3 as an extra entry of their configuration that their attention and rotary modules read and
+save_pretrained keeps. Gemma2 and Llama still demand that heads divide hidden_size.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
+    PhiConfig,
+    PhiForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from tad.command import UserError
+from tad.experiment.schema import Family, Model, Shape
+
+CLASSES: dict[Family, tuple[type[PreTrainedConfig], type[PreTrainedModel]]] = {
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+    "phi": (PhiConfig, PhiForCausalLM),
+    "gemma2": (Gemma2Config, Gemma2ForCausalLM),
+    "phi3": (Phi3Config, Phi3ForCausalLM),
+    "llama": (LlamaConfig, LlamaForCausalLM),
+}
+
+ROTARY_BASE: dict[Family, float] = {
+    "qwen2": 1e6,
+    "phi": 1e4,
+    "gemma2": 1e4,
+    "phi3": 1e4,
+    "llama": 1e4,
+}
+
+PHI_ROTARY_FRACTION = 0.4
+"""Share of a Phi-2 head that carries rotary embedding; the rest passes through."""
+
+_HEADS_DIVIDE_HIDDEN = ("gemma2", "llama")
+
+
+class ArchitectureError(UserError, ValueError):
+    """Sizes that no model of the family can have; one line with the values and the cure."""
+
+
+def architecture_config(
+    family: Family,
+    shape: Shape,
+    *,
+    vocab_size: int | None = None,
+    max_positions: int,
+    bos_token_id: int | None = None,
+    eos_token_id: int | None = None,
+    pad_token_id: int | None = None,
+) -> PreTrainedConfig:
+    """The transformers configuration of a family in the sizes of `shape`.
+
+    `vocab_size` is the tokenizer's; the embedding has `shape.vocab_size` rows where the shape gives
+    them (a padded vocabulary) and `vocab_size` rows elsewhere. `max_positions` is the longest
+    sequence in tokens; Gemma2's sliding window is half of it and Phi3's one less than half, as in
+    the published models, so give at least twice the training context if, as in the paper, no window
+    shall bind. Dropout is zero. Packed training needs no `pad_token_id`.
+
+    Raises ArchitectureError for a missing or too small vocabulary, a special token outside it, a
+    pad token that is also bos or eos (its embedding would never receive a gradient), heads that do
+    not divide the hidden size where the family needs it, and an odd number of rotary dimensions.
+    """
+    if family not in CLASSES:
+        raise ArchitectureError(f"family={family!r} is unknown (allowed: {', '.join(CLASSES)})")
+    if max_positions < 4:
+        raise ArchitectureError(f"max_positions={max_positions} leaves no sliding window; give 4")
+    rows = _embedding_rows(shape, vocab_size)
+    tokens = {"bos_token_id": bos_token_id, "eos_token_id": eos_token_id}
+    _check_tokens(rows, tokens, pad_token_id)
+    others = {"max_position_embeddings": max_positions, "pad_token_id": pad_token_id, **tokens}
+    return sized_config(
+        family,
+        shape.model_copy(update={"vocab_size": rows}),
+        {**others, **_published(family, shape, max_positions)},
+    )
+
+
+def sized_config(family: Family, shape: Shape, others: dict[str, Any]) -> PreTrainedConfig:
+    """The family's configuration class in the sizes of `shape`, with `others` for all the rest.
+
+    `shape.vocab_size` is the number of embedding rows. Raises ArchitectureError for heads that do
+    not divide the hidden size where the family needs it and an odd number of rotary dimensions.
+    """
+    if family in _HEADS_DIVIDE_HIDDEN and shape.hidden_size % shape.heads:
+        raise ArchitectureError(
+            f"{family}: hidden_size={shape.hidden_size} is no multiple of heads={shape.heads}, "
+            "which this family needs; change one of them"
+        )
+    sizes = {
+        "vocab_size": shape.vocab_size,
+        "hidden_size": shape.hidden_size,
+        "intermediate_size": shape.intermediate_size,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.kv_heads,
+        "head_dim": shape.head_dim,
+        "tie_word_embeddings": shape.tied,
+    }
+    config = CLASSES[family][0](**{**others, **sizes})
+    if (rotated := rotary_dims(config)) % 2:
+        raise ArchitectureError(
+            f"{family}: head_dim={shape.head_dim} has {rotated} rotary dimensions, an odd number, "
+            "and rotary embedding needs pairs; with Phi-2's 0.4 of a head use a multiple of 10"
+        )
+    return config
+
+
+def _published(family: Family, shape: Shape, max_positions: int) -> dict[str, Any]:
+    """What the paper's checkpoints of a family publish besides their sizes."""
+    rotary = {"rope_type": "default", "rope_theta": ROTARY_BASE[family]}
+    if family == "phi":
+        rotary["partial_rotary_factor"] = PHI_ROTARY_FRACTION
+        return {"rope_parameters": rotary, "layer_norm_eps": 1e-5, "hidden_act": "gelu_new"}
+    if family == "gemma2":
+        return {
+            "rope_parameters": rotary,
+            "rms_norm_eps": 1e-6,
+            "sliding_window": max_positions // 2,  # 4096 of 8192
+            "query_pre_attn_scalar": shape.head_dim,  # 256 for the 9B model, whose heads have 256
+            "attn_logit_softcapping": 50.0,
+            "final_logit_softcapping": 30.0,
+        }
+    if family == "phi3":
+        return {
+            "rope_parameters": rotary,
+            "rms_norm_eps": 1e-5,
+            "sliding_window": max_positions // 2 - 1,  # 2047 of 4096
+            "original_max_position_embeddings": max_positions,
+        }
+    return {"rope_parameters": rotary, "rms_norm_eps": 1e-6 if family == "qwen2" else 1e-5}
+
+
+def new_model(config: PreTrainedConfig, *, seed: int) -> PreTrainedModel:
+    """A model with the family's own random initialisation, in training mode.
+
+    The same seed gives the same weights, and torch's global random state is left as it was. Built
+    on the default device in the default dtype; under `torch.device("meta")` it has no storage.
+    Raises ArchitectureError where the configuration is of no family of this project.
+    """
+    model_class = CLASSES[family_of(config)][1]
+    with torch.random.fork_rng(devices=[]):
+        # Not torch.manual_seed, which would reseed the accelerators as well.
+        torch.default_generator.manual_seed(seed)
+        return model_class(copy.deepcopy(config))
+
+
+def paper_model(
+    model: Model, *, vocab_size: int | None = None, max_positions: int = 4096
+) -> PreTrainedModel:
+    """A model of config/experiments.yaml on the meta device: all sizes, no weights, no download.
+
+    `vocab_size` is the tokenizer's, for a shape that does not give it. Raises ArchitectureError
+    like `architecture_config`.
+    """
+    config = architecture_config(
+        model.family, model.shape, vocab_size=vocab_size, max_positions=max_positions
+    )
+    with torch.device("meta"):
+        return new_model(config, seed=0)
+
+
+def family_of(config: PreTrainedConfig) -> Family:
+    """The family of a configuration. Raises ArchitectureError for any other architecture."""
+    if config.model_type not in CLASSES:
+        raise ArchitectureError(
+            f"model_type={config.model_type!r} is no family of this project "
+            f"(allowed: {', '.join(CLASSES)})"
+        )
+    return config.model_type
+
+
+def shape_of(config: PreTrainedConfig) -> Shape:
+    """The sizes of a configuration of one of the families, vocab_size being the embedding's rows.
+
+    Raises ArchitectureError for any other architecture.
+    """
+    family_of(config)
+    heads = config.num_attention_heads
+    return Shape(
+        hidden_size=config.hidden_size,
+        layers=config.num_hidden_layers,
+        heads=heads,
+        kv_heads=config.num_key_value_heads,
+        # Published Qwen2, Phi and Phi3 configurations have no head_dim.
+        head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
+        intermediate_size=config.intermediate_size,
+        vocab_size=config.vocab_size,
+        tied=config.tie_word_embeddings,
+    )
+
+
+def rotary_dims(config: PreTrainedConfig) -> int:
+    """How many leading dimensions of a head are rotated; the others pass through (Phi, Phi3)."""
+    fraction = config.rope_parameters.get("partial_rotary_factor", 1.0)
+    return int(shape_of(config).head_dim * fraction)
+
+
+def _embedding_rows(shape: Shape, vocab_size: int | None) -> int:
+    rows = shape.vocab_size or vocab_size
+    if rows is None:
+        raise ArchitectureError(
+            "the shape has no vocab_size; give the tokenizer's size as vocab_size"
+        )
+    if vocab_size is not None and vocab_size > rows:
+        raise ArchitectureError(
+            f"shape.vocab_size={rows} is smaller than the tokenizer's {vocab_size} tokens; "
+            "raise it, or leave it out to take the tokenizer's"
+        )
+    return rows
+
+
+def _check_tokens(rows: int, tokens: dict[str, int | None], pad_token_id: int | None) -> None:
+    for name, token in {**tokens, "pad_token_id": pad_token_id}.items():
+        if token is not None and not 0 <= token < rows:
+            raise ArchitectureError(f"{name}={token} is outside the vocabulary of {rows} rows")
+    if pad_token_id is not None and pad_token_id in tokens.values():
+        raise ArchitectureError(
+            f"pad_token_id={pad_token_id} is also bos or eos, whose embedding would then never "
+            "receive a gradient; leave pad_token_id out"
+        )

@@ -1,0 +1,1 @@
+"""Training: the trainer, its jobs, checkpoints and command lines."""

@@ -1,0 +1,119 @@
+"""Distill one student: ``tad run --config config/smoke.yaml --run RUN``.
+
+For example (on a laptop, after ``make reproduce`` has made the data and the teachers)::
+
+    tad run --config config/smoke.yaml --run scratch/phi2_1b/tad-k10-b2/seed0
+
+The result goes to ``work/{scale}/runs/RUN/``. An interrupted run continues with the same command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import Dataset, Subset
+from transformers import PreTrainedModel
+
+from tad.baselines.generation import GeneratedTokens
+from tad.baselines.selection import selected_rows
+from tad.command import command_line, exit_code
+from tad.data.packing import PackedTokens
+from tad.data.vocabulary import shared_vocabulary
+from tad.experiment.config import load_suite
+from tad.experiment.layout import Layout
+from tad.experiment.run_id import RunId
+from tad.experiment.specs import RunSpec, run_spec
+from tad.models.loading import choose_attention, load_model, load_tokenizer
+from tad.models.students import build_student
+from tad.records import fingerprint, read_json
+from tad.train.job import plain_logging, run_job, training_order
+from tad.train.on_policy import OnPolicy, OnPolicyTrainer
+from tad.train.trainer import DistillationTrainer, Objective
+
+
+def distill(config: str, run: RunId, *, force: bool = False) -> None:
+    """Train the student of ``run``; a finished run is left as it is, unless ``force``.
+
+    Raises UserError for bad input.
+    """
+    suite = load_suite(config)
+    spec, layout = run_spec(suite, run), Layout.work(suite.scale)
+    tokenizer = load_tokenizer(spec.tokenizer)
+    run_job(
+        spec,
+        out=layout.run(run),
+        checkpoints=layout.checkpoints(str(run)),
+        force=force,
+        tokenizer=tokenizer,
+        build=lambda: _models(spec, tokenizer),
+        trainer_class=_trainer_class(spec, run),
+        train_rows=_train_rows(spec),
+    )
+
+
+def _trainer_class(spec: RunSpec, run: RunId) -> Callable[..., DistillationTrainer]:
+    """The trainer of a method, but for its models and data."""
+    if run.method.name == "minillm":
+        assert spec.writing is not None  # a spec of this method has it
+        writing = spec.writing.model_dump(include={"prompt_tokens", "temperature", "top_p"})
+        return partial(OnPolicyTrainer, on_policy=OnPolicy(**writing))
+    objective = Objective(
+        method=run.method.trained_as,
+        temperature=spec.temperature,
+        hidden_cosine=spec.hidden_cosine,
+    )
+    return partial(DistillationTrainer, objective=objective)
+
+
+def _train_rows(spec: RunSpec) -> Callable[[], tuple[Dataset, str]] | None:
+    """What is trained on in the place of the corpus: selected sequences, or the teacher's text."""
+    context = spec.optimisation.context
+
+    def selected() -> tuple[Dataset, str]:
+        folder = Path(spec.selection.folder)
+        rows = Subset(PackedTokens(spec.data, "train", context), selected_rows(folder).tolist())
+        record = read_json(folder / "selection.json")
+        return rows, fingerprint([record["fingerprint"], record["delta"]])
+
+    def written() -> tuple[Dataset, str]:
+        rows = GeneratedTokens(spec.writing.folder, context)
+        return training_order(rows, spec.optimisation), rows.fingerprint
+
+    if spec.selection is not None:
+        return selected
+    return written if spec.writing is not None and spec.writing.folder else None
+
+
+def _models(spec: RunSpec, tokenizer: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """The student, and the teacher with the vocabulary the two share."""
+    teacher = load_model(spec.teacher, training=False)
+    if spec.start is None:
+        assert spec.shape is not None  # a spec has one of the two
+        student = build_student(teacher, spec.shape, seed=spec.optimisation.seed)
+        choose_attention(student, training=True)
+    else:
+        student = load_model(spec.start, training=True)
+    shared = shared_vocabulary(
+        load_tokenizer(spec.teacher),
+        tokenizer,
+        teacher.get_output_embeddings().weight.shape[0],
+        student.get_output_embeddings().weight.shape[0],
+    )
+    return student, {"teacher": teacher, "shared_vocabulary": shared}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; 0 when the run is finished, 2 for bad input."""
+    parser = command_line("run", __doc__)
+    parser.add_argument("--config", required=True, help="scale file, such as config/smoke.yaml")
+    parser.add_argument("run", help="stage/pair/method/seedN")
+    parser.add_argument("--force", action="store_true", help="train again from the start")
+    options = parser.parse_args(arguments)
+    plain_logging()
+    return exit_code(
+        "run",
+        lambda: distill(options.config, RunId.parse(options.run), force=options.force),
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Callable
 
@@ -34,3 +35,10 @@ def exit_code(name: str, job: Callable[[], object]) -> int:
         print(f"tad {name}: stopped; the same command goes on", file=sys.stderr)
         return 130
     return 0
+
+
+def plain_logging() -> None:
+    """Messages of a command line: plain lines on standard error, libraries kept quiet."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for name in ("transformers", "accelerate", "datasets", "httpx"):
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -36,16 +36,22 @@ from tad import records
 from tad.baselines.blocks import (
     in_blocks,
     load_frozen,
-    model_fingerprint,
     positive,
     run_options,
-    training_rows,
     unfinished,
     wall_seconds,
 )
 from tad.command import UserError, command_line, exit_code
-from tad.data.packing import DataError, PackedTokens, fingerprint, open_tokens, read_manifest
+from tad.data.packing import (
+    DataError,
+    PackedTokens,
+    fingerprint,
+    open_tokens,
+    read_manifest,
+    training_rows,
+)
 from tad.divergences import IGNORE
+from tad.models.fingerprint import model_fingerprint
 from tad.models.sampling import check_sampling, continuations, uniforms
 
 log = logging.getLogger(__name__)

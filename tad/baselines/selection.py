@@ -35,18 +35,17 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tad.baselines.blocks import (
     in_blocks,
     load_frozen,
-    model_fingerprint,
     positive,
     run_options,
-    training_rows,
     unfinished,
     wall_seconds,
 )
 from tad.command import UserError, command_line, exit_code
-from tad.data.packing import PackedTokens
+from tad.data.packing import PackedTokens, training_rows
 from tad.divergences import IGNORE
 from tad.fused import Head
 from tad.fused.states import instead_of_logits
+from tad.models.fingerprint import model_fingerprint
 from tad.models.loading import load_tokenizer
 from tad.records import RecordError, fingerprint, provenance, read_json, write_bytes, write_json
 

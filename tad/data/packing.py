@@ -250,6 +250,19 @@ def fingerprint(manifest: dict[str, Any]) -> str:
     return records.fingerprint(parts)
 
 
+def training_rows(available: int, count: int, seed: int) -> np.ndarray:
+    """The first ``count`` of ``available`` rows in the order of training, (count,) int64.
+
+    Every pass is a new permutation, so a count beyond ``available`` repeats rows.
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    passes = -(-count // available)
+    order = [torch.randperm(available, generator=generator).numpy() for _ in range(passes)]
+    return np.concatenate([np.empty(0, np.int64), *order])[:count]
+
+
 # --- Reading -------------------------------------------------------------------------------------
 
 

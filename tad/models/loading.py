@@ -15,11 +15,7 @@ from transformers import (
 from transformers.utils import is_flash_attn_2_available
 from transformers.utils import logging as transformers_logging
 
-from tad.command import UserError
-
-
-class ModelError(UserError, ValueError):
-    """A model or tokenizer that cannot be loaded; the message names it and the reason."""
+from tad.models.fingerprint import ModelError
 
 
 def load_model(source: str, *, training: bool) -> PreTrainedModel:

@@ -18,12 +18,15 @@ from transformers.utils import logging as transformers_logging
 from tad.models.fingerprint import ModelError
 
 
-def load_model(source: str, *, training: bool) -> PreTrainedModel:
+def load_model(
+    source: str, *, training: bool, dtype: torch.dtype | None = None
+) -> PreTrainedModel:
     """A causal LM from a folder or hub id: float32 to train, bfloat16 to teach on a GPU.
 
     Never runs code that comes with the weights, and never unpickles them. Raises ModelError.
     """
-    dtype = torch.bfloat16 if torch.cuda.is_available() and not training else torch.float32
+    if dtype is None:
+        dtype = torch.bfloat16 if torch.cuda.is_available() and not training else torch.float32
     options = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False}
     model = _load(AutoModelForCausalLM, source, **options)
     choose_attention(model, training=training)

@@ -46,7 +46,6 @@ def main() -> None:
     parser.add_argument("--vocabulary", type=int, default=49_152)
     parser.add_argument("--rows", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=25)
-    parser.add_argument("--dense", action="store_true", help="time the N x V definition too")
     options = parser.parse_args()
     torch.set_num_threads(1)
     logits = zipf_logits(options.rows, options.vocabulary, seed=0)
@@ -62,8 +61,6 @@ def main() -> None:
         "with noise floor": run(),
         "with noise floor and tail": run(tail=True),
     }
-    if options.dense:
-        functions["dense definition"] = run(dense=True, noise_draws=0)
     times = best_times(functions, options.rounds)
     base = times["softmax"]
     print(f"{options.rows} rows of {options.vocabulary} logits, float32, one thread")

@@ -1,15 +1,5 @@
-"""Full-ECE of a language model (Table 4); the names below load torch when they are first used."""
+"""Full-ECE of a language model (Table 4)."""
 
-from __future__ import annotations
-
-from typing import Any
+from eval.calibration.measure import CalibrationResult, FullECE
 
 __all__ = ["CalibrationResult", "FullECE"]
-
-
-def __getattr__(name: str) -> Any:
-    if name in __all__:
-        from eval.calibration import measure
-
-        return getattr(measure, name)
-    raise AttributeError(f"module 'eval.calibration' has no attribute {name!r}")

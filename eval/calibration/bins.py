@@ -34,8 +34,6 @@ others err by (3e-8 each, of either sign) then comes to 1e-9 or so of a row, les
 CACHED_ELEMENTS = 2**19
 """Exponentials made at a time: 2 MiB, so that summing them finds them in the processor's cache."""
 
-NO_SOFTMAX = "rows of logits without a finite softmax (NaN, +inf, or -inf throughout)"
-
 
 @dataclass(frozen=True)
 class RowTable:
@@ -66,27 +64,17 @@ def equal_bins(p: Tensor, n_bins: int) -> Tensor:
 
 def tail_bins(log_p: Tensor) -> Tensor:
     """Index of the log-spaced bin (TAIL_EDGES) of each log probability: left-closed, 1 included."""
-    return (
-        (log_p * (1 / math.log(4)) + (TAIL_BINS + EDGE_SLACK))
-        .floor_()
-        .clamp_(0, TAIL_BINS - 1)
-        .long()
-    )
+    index = (log_p * (1 / math.log(4)) + (TAIL_BINS + EDGE_SLACK)).floor_()
+    return index.clamp_(0, TAIL_BINS - 1).long()
 
 
 def bin_rows(
-    logits: Tensor,
-    labels: Tensor,
-    n_bins: tuple[int, ...],
-    *,
-    tail: bool = False,
-    dense: bool = False,
+    logits: Tensor, labels: Tensor, n_bins: tuple[int, ...], *, tail: bool = False
 ) -> dict[str, RowTable]:
     """Bin the softmax of ``logits`` (R, V) in every way asked for, keyed "10", "15", ..., "tail".
 
-    ``labels`` (R,) are int64 in [0, V). ``dense`` bins all R x V entries in float64: the definition
-    itself, slow, there to check the shortcut by. Raises CalibrationError for a label out of range
-    and for rows without a finite softmax (NaN, +inf, or -inf throughout).
+    ``labels`` (R,) are int64 in [0, V). Raises CalibrationError for a label out of range and for
+    rows without a finite softmax (NaN, +inf, or -inf throughout).
     """
     rows, vocabulary = logits.shape
     if labels.numel() and not (int(labels.min()) >= 0 and int(labels.max()) < vocabulary):
@@ -94,8 +82,6 @@ def bin_rows(
             f"labels from {int(labels.min())} to {int(labels.max())} with {vocabulary} logits a "
             "row; ignored positions are -100 or masked"
         )
-    if dense:
-        return _dense_tables(logits, labels, n_bins, tail)
     row, heavy_row, heavy_p = _normalise(logits, labels, smallest=0.5 / max(n_bins))
     tables = {}
     for bins in n_bins:
@@ -112,9 +98,7 @@ def bin_rows(
     return tables
 
 
-def _table(
-    row: _Row, mass: Tensor, entries: Tensor, binning: Callable[[Tensor], Tensor]
-) -> RowTable:
+def _table(row: _Row, mass: Tensor, entries: Tensor, binning: Callable) -> RowTable:
     return RowTable(mass, entries, binning(row.label_p), binning(row.top_p), row.top_p, row.correct)
 
 
@@ -122,42 +106,19 @@ def _tail_table(row: _Row, logits: Tensor) -> RowTable:
     """All V entries of each row in log-spaced bins, a few rows at a time to stay in the cache."""
     if logits.dtype != torch.float64:
         logits = logits.float()
-    step = 2 if logits.device.type == "cpu" else len(logits)
+    step = 2 if logits.device.type == "cpu" else max(1, len(logits))
     parts = []
-    for start in range(0, len(logits), max(1, step)):
-        rows = slice(start, start + step)
-        log_p = logits[rows] - row.normaliser[rows, None].to(logits.dtype)
-        parts.append(_scatter(log_p.exp(), tail_bins(log_p), TAIL_BINS))
+    for start in range(0, len(logits), step):
+        log_p = logits[start : start + step]
+        log_p = log_p - row.normaliser[start : start + step, None].to(logits.dtype)
+        count = len(log_p)
+        key = tail_bins(log_p) + torch.arange(count, device=log_p.device)[:, None] * TAIL_BINS
+        weights = log_p.exp().double().flatten()
+        mass = torch.bincount(key.flatten(), weights=weights, minlength=count * TAIL_BINS)
+        entries = torch.bincount(key.flatten(), minlength=count * TAIL_BINS)
+        parts.append((mass.view(count, TAIL_BINS), entries.view(count, TAIL_BINS)))
     mass, entries = (torch.cat(part) for part in zip(*parts, strict=True))
     return _table(row, mass, entries, lambda p: tail_bins(p.log()))
-
-
-def _scatter(p: Tensor, index: Tensor, n_bins: int) -> tuple[Tensor, Tensor]:
-    """Sum and number of the entries of (R, V) in each bin, both (R, n_bins)."""
-    rows = len(p)
-    key = (index + torch.arange(rows, device=p.device)[:, None] * n_bins).flatten()
-    mass = torch.bincount(key, weights=p.double().flatten(), minlength=rows * n_bins)
-    entries = torch.bincount(key, minlength=rows * n_bins)
-    return mass.view(rows, n_bins), entries.view(rows, n_bins)
-
-
-def _dense_tables(
-    logits: Tensor, labels: Tensor, n_bins: tuple[int, ...], tail: bool
-) -> dict[str, RowTable]:
-    logits = logits.double()
-    p = torch.softmax(logits, -1)
-    if not bool(torch.isfinite(p).all()):
-        raise CalibrationError(NO_SOFTMAX)
-    top_p, top = p.max(-1)
-    label_p = p.gather(1, labels[:, None])[:, 0]
-    row = _Row(torch.logsumexp(logits, -1), label_p, top_p, top == labels)
-    tables = {}
-    for bins in n_bins:
-        mass, entries = _scatter(p, equal_bins(p, bins), bins)
-        tables[str(bins)] = _table(row, mass, entries, lambda p, m=bins: equal_bins(p, m))
-    if tail:
-        tables["tail"] = _tail_table(row, logits)
-    return tables
 
 
 def _normalise(logits: Tensor, labels: Tensor, smallest: float) -> tuple[_Row, Tensor, Tensor]:
@@ -172,8 +133,11 @@ def _normalise(logits: Tensor, labels: Tensor, smallest: float) -> tuple[_Row, T
     shift = torch.zeros(len(logits), dtype=torch.float64, device=logits.device)
     sums = _block_sums(logits[:, :full])
     rest = logits[:, full:].double()  # (R, V % 64)
-    if not _in_range(sums.sum(-1) + rest.exp().sum(-1)):
-        shift = _shift(logits.amax(-1))
+    unshifted = sums.sum(-1) + rest.exp().sum(-1)
+    if not bool((torch.isfinite(unshifted) & (unshifted > 1e-18)).all()):
+        # Overflow, or small terms lost. Multiples of 16, because subtracting one from a float32 of
+        # like size is exact; subtracting the maximum itself would round.
+        shift = 16 * (logits.amax(-1).double() / 16).floor()
         sums = _block_sums(logits[:, :full] - shift[:, None].to(logits.dtype))
     rest = torch.exp(rest - shift[:, None])
     total = sums.sum(-1, dtype=torch.float64) + rest.sum(-1)
@@ -185,7 +149,9 @@ def _normalise(logits: Tensor, labels: Tensor, smallest: float) -> tuple[_Row, T
     total += rest.sum(-1)
     total.index_add_(0, row, torch.exp(value - shift[row]))
     if not bool((torch.isfinite(total) & (total > 0)).all()):
-        raise CalibrationError(NO_SOFTMAX)
+        raise CalibrationError(
+            "rows of logits without a finite softmax (NaN, +inf, or -inf throughout)"
+        )
     normaliser = total.log() + shift
 
     row, column = torch.cat([row, rest_row]), torch.cat([column, rest_column + full])
@@ -221,20 +187,6 @@ def _large_entries(
     total.index_add_(0, row, small.sum(-1, dtype=torch.float64))
     which, at = large.nonzero(as_tuple=True)
     return row[which], block[which] * BLOCK + at, total
-
-
-def _in_range(total: Tensor) -> bool:
-    """Whether unshifted sums of float32 exponentials neither overflowed nor lost small terms."""
-    return bool((torch.isfinite(total) & (total > 1e-18)).all())
-
-
-def _shift(top_logit: Tensor) -> Tensor:
-    """What to subtract from each row before the exponential, float64.
-
-    Multiples of 16, because subtracting one from a float32 of like size is exact; subtracting the
-    maximum itself would round.
-    """
-    return 16 * (top_logit.double() / 16).floor()
 
 
 def _block_sums(logits: Tensor) -> Tensor:

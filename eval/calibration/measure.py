@@ -46,13 +46,12 @@ LOGITS_BYTES = 2**29
 
 
 class FullECE:
-    """Streaming Full-ECE; sums of chunks, ranks and orders merge to the same value.
+    """Streaming Full-ECE, the same in any chunks and order; ``SequenceSums.merged`` joins ranks.
 
     ``n_bins`` are the numbers of equal-width bins to keep; the first is the one ``compute`` puts
     in front. ``tail`` adds the log-spaced diagnostic, which on a CPU costs 7 softmaxes a row.
     ``noise_draws`` (a multiple of 4) labels a position are drawn from the model for the noise
-    floor, reproducibly from ``seed``. ``dense`` bins all N x V entries in float64: the definition
-    itself, for tests.
+    floor, reproducibly from ``seed``.
 
     >>> import torch
     >>> logits = torch.log(torch.tensor([[0.9, 0.05, 0.03, 0.02], [0.85, 0.1, 0.03, 0.02]]))
@@ -69,7 +68,6 @@ class FullECE:
         tail: bool = False,
         noise_draws: int = 20,
         seed: int = 0,
-        dense: bool = False,
     ) -> None:
         self.n_bins = (n_bins,) if isinstance(n_bins, int) else tuple(n_bins)
         if not self.n_bins or min(self.n_bins) < 1 or len(set(self.n_bins)) < len(self.n_bins):
@@ -78,7 +76,7 @@ class FullECE:
             )
         if noise_draws % 4 or noise_draws < 0:
             raise CalibrationError(f"noise_draws={noise_draws} must be a multiple of 4")
-        self.tail, self.noise_draws, self.seed, self.dense = tail, noise_draws, seed, dense
+        self.tail, self.noise_draws, self.seed = tail, noise_draws, seed
         self._parts: list[SequenceSums] = []
         self._seen: dict[int, int] = {}
         self._named: bool | None = None
@@ -124,27 +122,6 @@ class FullECE:
         if len(self._parts) > 64:
             self._parts = [SequenceSums.merged(self._parts)]
 
-    def merge(self, other: FullECE) -> None:
-        """Take in what another accumulator (chunk, rank) has counted.
-
-        Sequences named by the caller are the same where their names are; unnamed ones never are.
-        Raises CalibrationError for an accumulator that is set otherwise.
-        """
-        settings = ("n_bins", "tail", "noise_draws")
-        if any(getattr(self, name) != getattr(other, name) for name in settings):
-            raise CalibrationError(f"accumulators differ in one of {', '.join(settings)}")
-        if not other._parts:
-            return
-        sums = other.sums()
-        if self._parts and self._named != other._named:
-            raise CalibrationError("one accumulator has named sequences, the other has not")
-        if not other._named and self._parts:
-            sums.ids = sums.ids + 1 + max(self._seen)
-        self._named = other._named
-        self._parts.append(sums)
-        for name, seen in zip(sums.ids.tolist(), sums.positions.tolist(), strict=True):
-            self._seen[name] = self._seen.get(name, 0) + seen
-
     def sums(self) -> SequenceSums:
         """The sums by sequence, sorted by sequence. Raises CalibrationError when there are none."""
         if not self._parts:
@@ -177,7 +154,7 @@ class FullECE:
 
         from eval.calibration.bins import bin_rows
 
-        tables = bin_rows(logits, labels, self.n_bins, tail=self.tail, dense=self.dense)
+        tables = bin_rows(logits, labels, self.n_bins, tail=self.tail)
         present, local = torch.unique(text, return_inverse=True)
         ids = ids[present.cpu().numpy()]
         sums = {key: _reduce(table, local, len(ids)) for key, table in tables.items()}

@@ -123,16 +123,6 @@ class Bin:
     correct: int
     predictions: int
 
-    @property
-    def mean_p(self) -> float:
-        """Mean probability of the bin's entries; NaN where there are none."""
-        return self.mass / self.entries if self.entries else float("nan")
-
-    @property
-    def frequency(self) -> float:
-        """Share of the bin's entries that are the label; NaN where there are none."""
-        return self.labels / self.entries if self.entries else float("nan")
-
 
 @dataclass(frozen=True)
 class CalibrationResult:

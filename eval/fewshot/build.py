@@ -84,7 +84,7 @@ def _built(
     import lm_eval.tasks
 
     _compile_templates_once()
-    packaged = Path(lm_eval.tasks.__file__).parent / spec.folder
+    packaged = Path(lm_eval.tasks.__file__).parent / (spec.folder or spec.lm_eval)
     # Scanning all packaged tasks takes longer than a small suite; one folder is enough.
     manager = lm_eval.tasks.TaskManager(include_path=str(packaged), include_defaults=False)
     member: dict[str, Any] = {"task": spec.lm_eval}

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from eval.math.prompts import Prompt
 from eval.options import OptionError, device_of
@@ -66,7 +66,7 @@ class Setup:
         dtype = "auto" if engine == "vllm" else "bfloat16" if gpu else "float32"
         return cls(engine, device, dtype)
 
-    def load(self, model: str | Path, batch_size: int) -> Generator:
+    def load(self, model: str | Path, batch_size: int) -> TransformersEngine | VllmEngine:
         """The generator of a model, a folder or hub id."""
         if self.engine == "vllm":
             return VllmEngine(model)
@@ -75,25 +75,13 @@ class Setup:
         )
 
 
-class Generator(Protocol):
-    """What both engines offer."""
-
-    tokenizer: Any
-    context: int
-
-    def generate(
-        self, prompts: Sequence[Fitted], stop: str | Sequence[str]
-    ) -> Iterator[tuple[int, Generated]]:
-        """(index, answer) of every prompt, in any order, as batches finish."""
-
-
 def stop_strings(stop: str | Sequence[str]) -> tuple[str, ...]:
     """One stop string or several, as a tuple. (A str taken for a sequence would stop on letters.)
 
     Raises OptionError for an empty one, which would end every answer at once.
     """
     stops = (stop,) if isinstance(stop, str) else tuple(stop)
-    if any(not text for text in stops):
+    if not all(stops):
         raise OptionError(f"stop strings {stops!r}: an empty string stops everything")
     return stops
 
@@ -152,11 +140,12 @@ class TransformersEngine:
     def generate(
         self, prompts: Sequence[Fitted], stop: str | Sequence[str]
     ) -> Iterator[tuple[int, Generated]]:
+        """(index, answer) of every prompt, as batches finish."""
         stops = stop_strings(stop)
         for batch in batches(prompts, self.batch_size):
             yield from zip(batch, self._batch([prompts[i] for i in batch], stops), strict=True)
 
-    def _batch(self, prompts: list[Fitted], stops: tuple[str, ...]) -> list[Generated]:
+    def _batch(self, prompts: list[Fitted], stops: Sequence[str]) -> list[Generated]:
         import torch
         from transformers import GenerationConfig, StoppingCriteriaList
 
@@ -192,7 +181,7 @@ class TransformersEngine:
                 return candidate
         return 0
 
-    def _finish(self, ids: list[int], prompt: Fitted, stops: tuple[str, ...]) -> Generated:
+    def _finish(self, ids: list[int], prompt: Fitted, stops: Sequence[str]) -> Generated:
         end = next((index for index, one in enumerate(ids) if one in self.ends), None)
         ended = end is not None
         ids = ids[:end]
@@ -220,7 +209,7 @@ def context_length(config: Any) -> int:
 class _Stops:
     """Tells transformers which rows of a batch are done: a stop string, or their own cap."""
 
-    def __init__(self, tokenizer: Any, stops: tuple[str, ...], width: int, caps: list[int]) -> None:
+    def __init__(self, tokenizer: Any, stops: Sequence[str], width: int, caps: list[int]) -> None:
         self.tokenizer, self.stops, self.width, self.caps = tokenizer, stops, width, caps
         # A token is at least one byte of text, so a stop string shows within this many tokens.
         self.tail = LOOK_EVERY + max((len(stop.encode()) for stop in stops), default=0) + 1

@@ -31,8 +31,8 @@ class TaskSpec:
     """One task, as its file says it.
 
     ``column`` heads it in the tables, where ``place`` orders it. ``lm_eval`` is lm-eval's name and
-    ``folder`` where lm-eval keeps the task below its own tasks/. Split ``scored`` is scored, and
-    split ``examples`` gives the few-shot examples. ``options`` are the answers to choose from,
+    ``folder`` where it keeps the task below its own tasks/, if another. Split ``scored`` is scored,
+    and split ``examples`` gives the few-shot examples. ``options`` are the answers to choose from,
     ``fields`` what a line of a local JSONL file must have: the names of the dataset on the hub.
     ``analogue`` is the function ("module:name") that makes an item of so many neighbouring
     ``sentences``.
@@ -40,14 +40,14 @@ class TaskSpec:
 
     name: str
     column: str
-    place: int
     lm_eval: str
-    folder: str
     metric: str
     scored: str
-    examples: str
     options: int
     fields: tuple[str, ...]
+    place: int = 99
+    folder: str | None = None
+    examples: str = "train"
     shots: int = 0
     analogue: str | None = None
     sentences: int = 1

@@ -74,7 +74,6 @@ class Dataset:
 
     name: str
     column: str
-    place: int
     answer: AnswerType
     layout: Layout
     exemplars: Exemplars
@@ -82,6 +81,7 @@ class Dataset:
     fields: tuple[str, ...]
     question: Callable[[Item], str]
     gold: Callable[[Item], str]
+    place: int = 99
     analogue: Callable[[random.Random, int], Problem] | None = None
     files: tuple[str, ...] = ()
     hub: Hub | None = None

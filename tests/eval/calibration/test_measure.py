@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from eval.calibration.bins import TAIL_BINS, bin_rows, equal_bins
-from eval.calibration.measure import CalibrationError, FullECE, main, measure
+from eval.calibration.measure import CalibrationError, FullECE, main, measure, result
 from eval.calibration.sums import SequenceSums
-from tests.eval.calibration.text import full_ece, text_like
+from tests.eval.calibration.text import dense_full_ece, dense_tables, full_ece, text_like
 
 CASES = Path(__file__).parents[3] / "../shared/data/calibration/cases.json"
 
@@ -49,18 +49,21 @@ def test_worked_by_hand(p, labels, n_bins, full, top):
 
 
 @pytest.mark.skipif(not CASES.is_file(), reason="the worked cases are not beside this checkout")
-@pytest.mark.parametrize("dense", [False, True])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-7)])
-def test_exact_cases(dtype, tolerance, dense):
+def test_exact_cases(dtype, tolerance):
     file = json.loads(CASES.read_text(encoding="utf-8"))
     assert len(file["cases"]) >= 13
     for case in file["cases"] + file["extra_cases"]:
         if case.get("edge_sensitive") and not case.get("edges_dyadic"):
             continue
-        metric = FullECE(case["n_bins"], dense=dense)
+        metric = FullECE(case["n_bins"])
         metric.update(log_of(case["probabilities"], dtype), torch.tensor(case["labels"]))
         found = metric.compute()
         assert found.full_ece == pytest.approx(case["full_ece"], abs=tolerance), case["name"]
+        labels = torch.tensor(case["labels"])
+        logits = log_of(case["probabilities"], dtype)[labels >= 0]
+        oracle = dense_full_ece(logits, labels[labels >= 0], case["n_bins"])
+        assert oracle == pytest.approx(case["full_ece"], abs=tolerance), case["name"]
         assert found.ece == pytest.approx(case["ece"], abs=tolerance), case["name"]
 
 
@@ -80,7 +83,7 @@ def test_shortcut_equals_dense_definition(vocabulary, dtype):
     logits, labels = text_like(300, vocabulary, seed=vocabulary, dtype=dtype)
     sizes = (1, 2, 10, 15, 100)
     quick = bin_rows(logits, labels, sizes, tail=True)
-    dense = bin_rows(logits, labels, sizes, tail=True, dense=True)
+    dense = dense_tables(logits, labels, sizes, tail=True)
     for key, table in dense.items():
         mean_error = (quick[key].mass - table.mass).sum(0).abs().max().item() / len(labels)
         assert mean_error < (1e-6 if key == "tail" else 1e-9), key
@@ -94,7 +97,7 @@ def test_shortcut_equals_dense_definition(vocabulary, dtype):
 def test_values_equal_the_oracle_to_1e_9_on_a_large_vocabulary():
     logits, labels = text_like(64, 20_000, dtype=torch.float32)
     for n_bins in (10, 15):
-        oracle = full_ece(logits, labels, n_bins, dense=True)
+        oracle = dense_full_ece(logits, labels, n_bins)
         assert full_ece(logits, labels, n_bins) == pytest.approx(oracle, abs=1e-9)
 
 
@@ -178,9 +181,8 @@ def test_chunks_order_and_ranks_do_not_matter(monkeypatch):
     ranks = [FullECE(tail=True) for _ in range(3)]
     for rank, metric in enumerate(ranks):
         metric.update(logits[rank::3], labels[rank::3], sequences=range(rank, 12, 3))
-    ranks[2].merge(ranks[0])
-    ranks[1].merge(ranks[2])
-    same(ranks[1].compute(), whole.compute())
+    merged = SequenceSums.merged([metric.sums() for metric in ranks])
+    same(result(merged, (10, 15)), whole.compute())
 
     monkeypatch.setattr("eval.calibration.measure.ROW_ELEMENTS", {"cpu": 90 * 13})
     small = FullECE(tail=True)
@@ -188,33 +190,15 @@ def test_chunks_order_and_ranks_do_not_matter(monkeypatch):
     same(small.compute(), whole.compute())
 
 
-def test_unnamed_sequences_of_two_ranks_stay_apart():
+def test_unnamed_sequences_are_new_ones_each_time():
     logits, labels = text_like(40, 50)
-    parts = [FullECE(), FullECE()]
-    for part, rows in zip(parts, (slice(0, 15), slice(15, 40)), strict=True):
-        part.update(logits[rows], labels[rows])
-    parts[0].merge(parts[1])
-    assert parts[0].compute().sequences == 2
-    assert parts[0].compute().full_ece == pytest.approx(full_ece(logits, labels), abs=1e-12)
-    named = FullECE()
-    named.update(logits[None], labels[None], sequences=[5])
-    with pytest.raises(ValueError, match="named"):
-        named.merge(parts[0])
-    with pytest.raises(ValueError, match="differ"):
-        FullECE(20).merge(named)
-
-
-def test_merging_an_empty_accumulator_changes_nothing():
-    logits, labels = text_like(30, 50)
     metric = FullECE()
-    metric.update(logits, labels)
-    before = metric.compute()
-    metric.merge(FullECE())
-    assert metric.compute() == before
-    empty = FullECE()
-    empty.merge(metric)
-    assert empty.compute().full_ece == before.full_ece
-    assert metric.compute().positions == 30
+    for rows in (slice(0, 15), slice(15, 40)):
+        metric.update(logits[rows], labels[rows])
+    assert metric.compute().sequences == 2
+    assert metric.compute().full_ece == pytest.approx(full_ece(logits, labels), abs=1e-12)
+    with pytest.raises(CalibrationError, match="every update or in none"):
+        metric.update(logits[None], labels[None], sequences=[5])
 
 
 def test_sums_are_exact_where_float32_would_stall():
@@ -260,7 +244,7 @@ def test_padded_vocabulary_rows_of_no_mass_change_nothing():
 
 def test_bf16_logits_are_taken_through_a_float32_softmax():
     logits, labels = text_like(200, 500, dtype=torch.bfloat16)
-    exact = full_ece(logits.double(), labels, dense=True)
+    exact = dense_full_ece(logits, labels)
     assert full_ece(logits, labels) == pytest.approx(exact, abs=1e-9)
     naive = torch.softmax(logits, -1).double().log()
     assert abs(full_ece(naive, labels) - exact) > 1e-6
@@ -276,30 +260,29 @@ def test_label_without_probability_is_in_the_lowest_bin():
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_rows_without_a_softmax_are_refused(value):
-    for dense in (False, True):
-        for vocabulary, column in ((70, 1), (70, 69)):
-            logits = torch.zeros((2, vocabulary))
-            logits[1, column] = value
-            with pytest.raises(ValueError, match="finite softmax"):
-                bin_rows(logits, torch.tensor([0, 0]), (10,), dense=dense)
-    with pytest.raises(ValueError, match="finite softmax"):
+    for vocabulary, column in ((70, 1), (70, 69)):
+        logits = torch.zeros((2, vocabulary))
+        logits[1, column] = value
+        with pytest.raises(CalibrationError, match="finite softmax"):
+            bin_rows(logits, torch.tensor([0, 0]), (10,))
+    with pytest.raises(CalibrationError, match="finite softmax"):
         bin_rows(torch.full((1, 70), -math.inf), torch.tensor([0]), (10,))
 
 
 def test_wrong_input_is_named():
     logits, labels = text_like(6, 8)
     metric = FullECE()
-    with pytest.raises(ValueError, match=r"labels \(1, 5\)"):
+    with pytest.raises(CalibrationError, match=r"labels \(1, 5\)"):
         metric.update(logits, labels[:5])
-    with pytest.raises(ValueError, match="mask"):
+    with pytest.raises(CalibrationError, match="mask"):
         metric.update(logits, labels, torch.ones(5))
-    with pytest.raises(ValueError, match="-1 to|to 8"):
+    with pytest.raises(CalibrationError, match="-1 to|to 8"):
         metric.update(logits, torch.full((6,), 8))
-    with pytest.raises(ValueError, match="names"):
+    with pytest.raises(CalibrationError, match="names"):
         FullECE().update(logits[None], labels[None], sequences=[1, 2])
     with pytest.raises(CalibrationError, match="no position"):
         FullECE().compute()
-    with pytest.raises(ValueError, match="n_bins"):
+    with pytest.raises(CalibrationError, match="n_bins"):
         FullECE((10, 10))
 
 

@@ -96,16 +96,16 @@ class SequenceSums:
                 {},
                 vocabulary=int(arrays.pop("vocabulary")),
             )
+            for name, values in arrays.items():
+                kind, key, *rest = name.split("/")
+                if kind == "noise":
+                    sums.noise[key] = values
+                else:
+                    sums.tables.setdefault(key, {})[rest[0]] = values
         except FileNotFoundError:
             raise CalibrationError(f"{path}: no such file; make it: tad eval calibration") from None
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
+        except (OSError, LookupError, ValueError, EOFError, BadZipFile, zlib.error) as error:
             raise CalibrationError(f"{path}: not sums of tad eval calibration ({error})") from None
-        for name, values in arrays.items():
-            kind, key, *rest = name.split("/")
-            if kind == "noise":
-                sums.noise[key] = values
-            else:
-                sums.tables.setdefault(key, {})[rest[0]] = values
         return sums
 
 

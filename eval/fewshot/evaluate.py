@@ -56,7 +56,7 @@ LONG_TASK = 2000
 
 
 @dataclass(frozen=True)
-class Setup:
+class FewshotSetup:
     """How models are run; ``dtype`` "auto" is the stored one. All but ``batch_size`` decides."""
 
     dtype: str
@@ -64,7 +64,9 @@ class Setup:
     batch_size: int = 32
 
     @classmethod
-    def of(cls, dtype: str | None = None, device: str | None = None, batch_size: int = 32) -> Setup:
+    def of(
+        cls, dtype: str | None = None, device: str | None = None, batch_size: int = 32
+    ) -> FewshotSetup:
         """Float32 on a CPU and as stored on a GPU, unless ``dtype``. Raises OptionError."""
         device = device_of(device)
         return cls(dtype or ("float32" if device == "cpu" else "auto"), device, batch_size)
@@ -98,7 +100,7 @@ class FewshotSuite:
             }
         self.prompts = {name: _prompt_hash(task) for name, task in self.tasks.items()}
 
-    def job(self, spec: TaskSpec, model: str, setup: Setup) -> str:
+    def job(self, spec: TaskSpec, model: str, setup: FewshotSetup) -> str:
         """What a task's result depends on; a stored result of another job is not used.
 
         ``model`` is its fingerprint.
@@ -184,7 +186,7 @@ def evaluate_models(
     suite: FewshotSuite,
     models: Sequence[str],
     outs: Sequence[str | Path],
-    setup: Setup,
+    setup: FewshotSetup,
     *,
     force: bool = False,
 ) -> None:
@@ -222,7 +224,7 @@ def evaluate_models(
             gc.collect()  # models hold reference cycles, and the next one needs the memory
 
 
-def load_model(model: str, setup: Setup) -> CountingModel:
+def load_model(model: str, setup: FewshotSetup) -> CountingModel:
     """The model as lm-eval takes it. Raises FewshotError."""
     from eval.fewshot.model import CountingModel
     from tad.models.loading import choose_attention
@@ -296,7 +298,12 @@ def _read_partial(folder: Path, task: str, job: str) -> dict[str, Any] | None:
 
 
 def _finish(
-    suite: FewshotSuite, model: str, out: Path, partial: Path, jobs: Mapping[str, str], setup: Setup
+    suite: FewshotSuite,
+    model: str,
+    out: Path,
+    partial: Path,
+    jobs: Mapping[str, str],
+    setup: FewshotSetup,
 ) -> None:
     """Join the tasks of a model, items first, so that the JSON means that all is there."""
     stored = {name: _read_partial(partial, name, job) for name, job in jobs.items()}
@@ -370,7 +377,7 @@ def _run(options: argparse.Namespace) -> None:
     for model in options.model:
         check_model(model)
     outs = outputs(options.model, options.out, "fewshot.json")
-    setup = Setup.of(options.dtype, options.device, options.batch_size)
+    setup = FewshotSetup.of(options.dtype, options.device, options.batch_size)
     local = dict(value.partition("=")[::2] for value in options.local)
     if "" in local.values():
         raise FewshotError(f"--local takes TASK=FOLDER, got {' '.join(options.local)}")

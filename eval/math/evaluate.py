@@ -22,7 +22,7 @@ from typing import Any
 from eval.math.answers.equivalence import GradingError
 from eval.math.answers.verdict import MODES, self_test
 from eval.math.datasets import DATASETS
-from eval.math.generate import ENGINES, Setup
+from eval.math.generate import ENGINES, MathSetup
 from eval.math.sets import STOP
 from eval.math.tasks import SUITES, Settings, Task, load_tasks
 from eval.options import OptionError, at_least, outputs
@@ -32,7 +32,13 @@ from tad.records import provenance, write_json
 
 
 def evaluate(
-    model: str, tasks: Sequence[Task], out: Path, *, suite: str, settings: Settings, setup: Setup
+    model: str,
+    tasks: Sequence[Task],
+    out: Path,
+    *,
+    suite: str,
+    settings: Settings,
+    setup: MathSetup,
 ) -> dict[str, Any]:
     """Generate, grade in both modes, keep every item, and write the record ``out``.
 
@@ -96,7 +102,7 @@ def _run(options: argparse.Namespace) -> None:
     for name, value in changes.items():
         at_least(0 if name == "shots" else 1, **{name: value})
     outs = outputs(options.model, options.out, "math.json")
-    setup = Setup.of(options.engine, options.device)
+    setup = MathSetup.of(options.engine, options.device)
     plain_logging()
     settings = dataclasses.replace(SUITES[options.suite], **changes)
     try:

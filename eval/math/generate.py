@@ -43,7 +43,7 @@ class Fitted:
 
 
 @dataclass(frozen=True, slots=True)
-class Setup:
+class MathSetup:
     """How answers are generated: what a kept answer depends on besides model, prompt and cap."""
 
     engine: str
@@ -51,7 +51,7 @@ class Setup:
     dtype: str
 
     @classmethod
-    def of(cls, engine: str, device: str | None) -> Setup:
+    def of(cls, engine: str, device: str | None) -> MathSetup:
         """vllm where it is installed and a GPU there, unless another is asked for.
 
         bfloat16 on a GPU, float32 elsewhere; vllm takes the stored type. Raises OptionError.

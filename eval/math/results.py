@@ -15,7 +15,7 @@ from typing import Any
 
 from eval.math import answers
 from eval.math.answers.verdict import MODES, grade
-from eval.math.generate import Setup, fit
+from eval.math.generate import MathSetup, fit
 from eval.math.tasks import Task
 from eval.rows import bos_token
 from tad.records import RecordError, fingerprint, read_json, write_gzip, write_json
@@ -29,7 +29,7 @@ GRADERS = ("sympy", "math-verify", "latex2sympy2_extended", "antlr4-python3-runt
 
 
 def evaluate_task(
-    task: Task, generator: Callable[[], Any], folder: Path, *, identity: str, setup: Setup
+    task: Task, generator: Callable[[], Any], folder: Path, *, identity: str, setup: MathSetup
 ) -> list[Row]:
     """The graded rows of a task, from disk as far as they are there.
 

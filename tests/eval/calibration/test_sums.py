@@ -95,6 +95,10 @@ def test_sums_survive_the_disk_and_equal_sums_are_equal_bytes(tmp_path):
         with pytest.raises(CalibrationError, match="not sums") as caught:
             SequenceSums.load(tmp_path / "a.npz")
         assert "\n" not in str(caught.value)
+    names = ("ids", "positions", "fingerprint", "vocabulary", "stray")
+    np.savez(tmp_path / "a.npz", **{name: np.array(1) for name in names})
+    with pytest.raises(CalibrationError, match="not sums"):
+        SequenceSums.load(tmp_path / "a.npz")
 
 
 def test_command_line_writes_compares_and_reports_errors_in_one_line(tmp_path, capsys):

@@ -11,7 +11,7 @@ import pytest
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 from eval.fewshot.analogues import write_analogues
-from eval.fewshot.evaluate import FewshotSuite, Setup, evaluate_models, items_path
+from eval.fewshot.evaluate import FewshotSuite, FewshotSetup, evaluate_models, items_path
 from tests.tad.made_up_text import prose as documents
 
 
@@ -50,6 +50,6 @@ def suite(folders):
 def finished(folders, suite):
     """The record and the items of the Qwen model on the analogue suite."""
     out = folders / "results" / "fewshot.json"
-    evaluate_models(suite, [str(folders / "qwen")], [out], Setup.of())
+    evaluate_models(suite, [str(folders / "qwen")], [out], FewshotSetup.of())
     rows = gzip.decompress(items_path(out).read_bytes()).decode().splitlines()
     return json.loads(out.read_text()), [json.loads(row) for row in rows], out

@@ -13,7 +13,7 @@ import pytest
 
 from eval.fewshot.evaluate import (
     FewshotSuite,
-    Setup,
+    FewshotSetup,
     evaluate_models,
     items_path,
     load_model,
@@ -133,7 +133,7 @@ def test_record_says_what_was_measured_and_how(finished):
 
 def test_truncated_requests_are_counted_each(folders, suite):
     """lm-eval logs less than one line a request where options share their context."""
-    lm = load_model(str(folders / "gemma"), Setup.of(batch_size=4))
+    lm = load_model(str(folders / "gemma"), FewshotSetup.of(batch_size=4))
     task = SPECS["storycloze"]
     record, rows = suite.run(lm, task)
     assert record["truncated_requests"] == 0 and len(rows) == 10
@@ -146,7 +146,7 @@ def test_truncated_requests_are_counted_each(folders, suite):
 
 
 def test_requests_that_begin_with_bos_are_counted(folders, suite):
-    lm = load_model(str(folders / "gemma"), Setup.of(batch_size=4))
+    lm = load_model(str(folders / "gemma"), FewshotSetup.of(batch_size=4))
     lm.tokenizer.bos_token = (
         "<eos>" if "<eos>" in lm.tokenizer.get_vocab() else lm.tokenizer.eos_token
     )
@@ -157,7 +157,7 @@ def test_requests_that_begin_with_bos_are_counted(folders, suite):
 
 
 def test_an_option_that_the_model_cannot_take_is_named(folders, suite):
-    lm = load_model(str(folders / "qwen"), Setup.of())
+    lm = load_model(str(folders / "qwen"), FewshotSetup.of())
     lm._max_length = 5
     with pytest.raises(
         FewshotError, match=r"piqa/validation.jsonl: item \d+: an option of \d+ tok"
@@ -189,20 +189,20 @@ def test_an_interrupted_suite_goes_on_with_what_is_missing(folders, suite, finis
 
     monkeypatch.setattr(FewshotSuite, "run", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        evaluate_models(suite, models, outs, Setup.of())
+        evaluate_models(suite, models, outs, FewshotSetup.of())
     assert outs[0].is_file() and not outs[1].is_file()  # the first model's are there already
     assert comparable(outs[0]) == comparable(finished[2])
     assert items_path(outs[0]).read_bytes() == items_path(finished[2]).read_bytes()
 
     calls.clear()
-    evaluate_models(suite, models, outs, Setup.of())
+    evaluate_models(suite, models, outs, FewshotSetup.of())
     assert calls == TASKS[3:]
     calls.clear()
     before = comparable(outs[1])
-    evaluate_models(suite, models, outs, Setup.of())
+    evaluate_models(suite, models, outs, FewshotSetup.of())
     assert calls == []
     monkeypatch.setattr(FewshotSuite, "run", run)
-    evaluate_models(suite, models[1:], outs[1:], Setup.of(), force=True)
+    evaluate_models(suite, models[1:], outs[1:], FewshotSetup.of(), force=True)
     assert comparable(outs[1]) == before
 
 
@@ -211,7 +211,9 @@ def test_unfinished_results_of_another_job_are_not_used(folders, tmp_path):
     left = tmp_path / ".fewshot.partial" / "hellaswag.json"
     left.parent.mkdir()
     left.write_text(json.dumps({"job": "another", "record": {"accuracy": 7.0}, "rows": []}))
-    evaluate_models(limited, [str(folders / "qwen")], [tmp_path / "fewshot.json"], Setup.of())
+    evaluate_models(
+        limited, [str(folders / "qwen")], [tmp_path / "fewshot.json"], FewshotSetup.of()
+    )
     record = json.loads((tmp_path / "fewshot.json").read_text())
     assert {task["n"] for task in record["tasks"].values()} == {2}
     assert record["tasks"]["hellaswag"]["accuracy"] <= 1
@@ -220,7 +222,7 @@ def test_unfinished_results_of_another_job_are_not_used(folders, tmp_path):
 
 def test_every_model_sees_the_same_examples(folders):
     few = FewshotSuite("smoke", analogues=folders / "analogues", shots=3, limit=4)
-    lm = load_model(str(folders / "qwen"), Setup.of(batch_size=8))
+    lm = load_model(str(folders / "qwen"), FewshotSetup.of(batch_size=8))
     task = SPECS["arc_easy"]
     first, rows = few.run(lm, task)
     again, same = few.run(lm, task)
@@ -235,7 +237,7 @@ def test_another_setting_is_another_result(folders, finished):
     assert len(limited.tasks["piqa"].instances) == 6
     assert few.tasks["piqa"].instances[0].args[0].count("Question:") == 3
     for other in (few, limited):
-        task, setup = other.specs[0], Setup.of()
+        task, setup = other.specs[0], FewshotSetup.of()
         assert other.job(task, "model", setup) != other.job(task, "another model", setup)
         assert other.job(task, "model", setup) not in record["jobs"].values()
 
@@ -253,7 +255,7 @@ def test_real_items_run_offline_with_the_packaged_prompts(folders, monkeypatch, 
     local = {task: REAL / task for task in TASKS}
     suite = FewshotSuite("paper", local=local, limit=6)
     out = tmp_path / "fewshot.json"
-    evaluate_models(suite, [str(folders / "qwen")], [out], Setup.of(batch_size=8))
+    evaluate_models(suite, [str(folders / "qwen")], [out], FewshotSetup.of(batch_size=8))
     record = json.loads(out.read_text())
     rows = gzip.decompress(items_path(out).read_bytes()).decode().splitlines()
     assert record["analogue"] is False
@@ -301,16 +303,16 @@ def test_a_result_of_another_setup_is_not_kept(folders, suite, tmp_path):
     """The same model in float32 and then in bfloat16: two results, and the first kept as it is."""
     few = FewshotSuite("smoke", analogues=folders / "analogues", limit=2)
     model, out = str(folders / "qwen"), tmp_path / "fewshot.json"
-    evaluate_models(few, [model], [out], Setup.of("float32"))
+    evaluate_models(few, [model], [out], FewshotSetup.of("float32"))
     assert {task["dtype"] for task in json.loads(out.read_text())["tasks"].values()} == {"float32"}
     written = out.stat().st_mtime_ns
-    evaluate_models(few, [model], [out], Setup.of("float32", batch_size=3))
+    evaluate_models(few, [model], [out], FewshotSetup.of("float32", batch_size=3))
     assert out.stat().st_mtime_ns == written
-    evaluate_models(few, [model], [out], Setup.of("bfloat16"))
+    evaluate_models(few, [model], [out], FewshotSetup.of("bfloat16"))
     tasks = json.loads(out.read_text())["tasks"].values()
     assert {task["dtype"] for task in tasks} == {"bfloat16"}
-    assert few.job(few.specs[0], "m", Setup("auto", "cuda")) != few.job(
-        few.specs[0], "m", Setup("auto", "cpu")
+    assert few.job(few.specs[0], "m", FewshotSetup("auto", "cuda")) != few.job(
+        few.specs[0], "m", FewshotSetup("auto", "cpu")
     )
 
 
@@ -320,5 +322,5 @@ def test_damaged_results_are_made_anew(folders, tmp_path):
     for damaged in ("{}", "[1]", '{"jobs": ', ""):
         out.write_text(damaged)
         items_path(out).write_bytes(b"")
-        evaluate_models(few, [str(folders / "qwen")], [out], Setup.of())
+        evaluate_models(few, [str(folders / "qwen")], [out], FewshotSetup.of())
         assert len(json.loads(out.read_text())["tasks"]) == 8

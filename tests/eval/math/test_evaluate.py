@@ -10,13 +10,13 @@ from eval.math import evaluate as command
 from eval.math import results
 from eval.math.answers.verdict import Grade
 from eval.math.datasets import DATASETS
-from eval.math.generate import Generated, Setup
+from eval.math.generate import Generated, MathSetup
 from eval.math.tasks import SUITES, Settings, load_tasks
 
 SMALL = Settings(shots=0, max_new_tokens=12, limit=6, batch_size=4, analogue=True)
 
 
-CPU = Setup("transformers", "cpu", "float32")
+CPU = MathSetup("transformers", "cpu", "float32")
 
 
 class Scripted:
@@ -125,9 +125,9 @@ def test_answers_of_another_setup_are_not_kept(tiny_tokenizer, task, tmp_path):
         raise AssertionError("the model was loaded")
 
     for other in (
-        Setup("vllm", "cpu", "float32"),
-        Setup("transformers", "cuda", "float32"),
-        Setup("transformers", "cpu", "bfloat16"),
+        MathSetup("vllm", "cpu", "float32"),
+        MathSetup("transformers", "cuda", "float32"),
+        MathSetup("transformers", "cpu", "bfloat16"),
     ):
         with pytest.raises(AssertionError, match="loaded"):
             results.evaluate_task(task, refuse, tmp_path, identity="m", setup=other)

@@ -5,6 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[1]
+"""The clone that this package runs from; site-packages where it was installed plainly."""
 
 
 class UserError(Exception):

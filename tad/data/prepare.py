@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
+from tad.data import corpora
 from tad.data.corpora import Bar, CorpusError
 from tad.data.packing import (
     DataError,
@@ -34,7 +35,6 @@ from tad.data.packing import (
     read_manifest,
     validation_limit,
 )
-from tad.data import corpora
 from tad.experiment.config import ConfigError, Suite, load_suite
 from tad.experiment.layout import Layout
 from tad.experiment.schema import Corpus, Tokenizer

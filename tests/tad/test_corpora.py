@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tad.data.corpora import CorpusError, clean_docstring, describe, docstrings, documents
 from tad.data import corpora
+from tad.data.corpora import CorpusError, clean_docstring, describe, docstrings, documents
 from tad.experiment.schema import Corpus
 
 SAMPLES = Path(__file__).parents[2].parent / "shared" / "data" / "corpora"

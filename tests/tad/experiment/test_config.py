@@ -90,7 +90,7 @@ def test_items_cover_the_rows_of_the_papers_tables():
     suite = load_suite(CONFIG / "paper.yaml")
     for table in ("table1", "table2", "table4", "table5", "table6", "table7", "table8"):
         assert suite.items[table].methods
-    grid = {Method.parse(m).beta for m in suite.items["table2"].methods if m.startswith("tad")}
+    grid = {Method.parse(m)["beta"] for m in suite.items["table2"].methods if m.startswith("tad")}
     assert grid == {0.5, 1, 2, 5, 10}
     sizes = [Method.parse(m)["k"] for m in suite.items["table4"].methods if m.startswith("tad")]
     assert sizes == [1, 5, 10, 20]

@@ -33,7 +33,7 @@ def test_accumulated_micro_batches_equal_the_batch(method):
                 case.labels[rows],
                 case.mask[rows],
                 method=method,
-                **({"k": 3} if method == "tad" else {}),
+                **{"tad": {"k": 3}, "dkd": {"beta": 2.0}}.get(method, {}),
                 clm_items=whole.clm_count,
                 divergence_items=int(whole.divergence_count),
             )

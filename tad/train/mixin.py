@@ -236,11 +236,13 @@ class TADMixin:
     def _instead_of_logits(
         self, model: nn.Module, inputs: dict[str, Any], function: Callable, with_teacher: bool
     ) -> Any:
-        unwrap, teacher = self.accelerator.unwrap_model, None
-        if with_teacher:
-            teacher = self.teacher, unwrap(self.teacher)
-        student = model, unwrap(model, keep_torch_compile=False)
+        teacher = self._with_inner(self.teacher) if with_teacher else None
+        student = self._with_inner(model)
         return instead_of_both_logits(student, teacher, _forward(inputs), function)
+
+    def _with_inner(self, wrapper: nn.Module) -> tuple[nn.Module, nn.Module]:
+        """A model as it is called, and the causal language model in it."""
+        return wrapper, self.accelerator.unwrap_model(wrapper, keep_torch_compile=False)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Adds every loss term, in nats a token over the steps since the last log, to its loss.

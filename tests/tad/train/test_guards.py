@@ -234,3 +234,30 @@ def test_a_plain_trainer_has_no_say_in_the_loss(tmp_path, tiny_llama):
             teacher=tiny_llama(2),
             args=TrainingArguments(str(tmp_path), use_cpu=True, report_to=[]),
         )
+
+
+@pytest.mark.parametrize(("size", "steps"), [(8, 1), (2, 4)])
+def test_a_matched_divergence_has_the_value_of_the_other_and_its_own_shape(
+    tmp_path, tiny_llama, size, steps
+):
+    """KL at the value of TAD over the whole step: the step of KL with that weight."""
+    arguments = {"per_device_train_batch_size": size, "gradient_accumulation_steps": steps}
+    logs, weights = [], []
+    factor = 1.0
+    for method in ("tad", "vanilla_kd", "vanilla_kd_matched", "weighted"):
+        options = {"method": "vanilla_kd", "divergence_weight": factor}
+        if method != "weighted":
+            options = {"method": method}
+        options |= {} if options["method"] == "vanilla_kd" else {"k": 3}
+        student = tiny_llama(1)
+        trainer = make(tmp_path, student, tiny_llama(2, hidden=16), arguments=arguments, **options)
+        trainer.train()
+        logs.append(trainer.state.log_history[0])
+        weights.append(student.state_dict())
+        factor = (
+            logs[0]["divergence"] / logs[-1]["divergence"] if method == "vanilla_kd" else factor
+        )
+    assert factor > 1.5
+    assert logs[2]["divergence"] == pytest.approx(logs[0]["divergence"], rel=1e-5)
+    for name, value in weights[3].items():
+        torch.testing.assert_close(weights[2][name], value, rtol=1e-4, atol=1e-6)

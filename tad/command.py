@@ -7,7 +7,11 @@ import importlib
 import logging
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
+
+PROJECT = Path(__file__).resolve().parents[1]
+"""The clone that this package runs from; site-packages where it was installed plainly."""
 
 
 class UserError(Exception):

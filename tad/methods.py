@@ -75,7 +75,7 @@ class Row:
     the pair's ``tokens``, tokens ``matched`` to the FLOPs of TAD, or a ``share`` of them.
     ``cosine`` is whether the pair's cosine term is added, ``starts_as`` the method whose run of the
     stage before is the start (None: its own). ``operations`` is its elementwise cost a vocabulary
-    entry, forward and backward. ``label`` is what tables call it, the paper's name where it has one.
+    entry, forward and backward. ``label`` is what tables call it, as the paper does if it has it.
     """
 
     name: str
@@ -111,8 +111,8 @@ class Row:
             return getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError) as error:
             raise MethodError(
-                f"methods.{self.name}.divergence: {self.divergence!r} cannot be imported ({error}); "
-                "write package.module:function of something that Python finds from this folder"
+                f"methods.{self.name}.divergence: {self.divergence!r} cannot be imported ({error}):"
+                " write package.module:function of something that Python finds from this folder"
             ) from None
 
 
@@ -161,6 +161,9 @@ ROWS: dict[str, Row] = {
 
 BASELINE = "vanilla_kd"
 """The id that others are compared with: Rel in the tables, paired differences (Section 3.2.1)."""
+
+MATCHED_TO = "tad"
+"""The method whose FLOPs a ``matched`` budget of tokens has (Table 4, CLM (Mat.))."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _VALUE = re.compile(r"([a-z_]+?)(\d+(?:\.\d+)?)")

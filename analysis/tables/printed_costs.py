@@ -20,10 +20,10 @@ import pandas as pd
 
 from analysis.reported.audit import BF16_PEAK, WEEK_HOURS, gpu_hours
 from analysis.reported.values import METHOD_NAMES, PAIR_NAMES, ReportedError, flops, quantity
+from tad.command import PROJECT
 from tad.experiment.config import ConfigError, Suite, load_suite
 from tad.experiment.flops import (
     PAPER,
-    PROJECT,
     Account,
     Assumptions,
     Conventions,

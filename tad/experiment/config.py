@@ -40,6 +40,10 @@ from tad.experiment.schema import (
 from tad.methods import ROWS, Method, MethodError, register
 
 
+EXTENDED = ("models", "pairs", "references", "items")
+"""Sections in which a scale may have whole entries that experiments.yaml has not."""
+
+
 class ConfigError(UserError, ValueError):
     """A wrong configuration; the message is one line with file, key, value and what is allowed."""
 
@@ -68,7 +72,7 @@ class Suite(Strict):
     def runs(self, item: str | None = None) -> list[RunId]:
         """The runs this scale trains, for one item or for all selected ones, without repeats.
 
-        In the order of the stages, of the pairs in experiments.yaml, and of the rows of tad.methods.
+        In the order of the stages, of the pairs in experiments.yaml, and of tad.methods.
         """
         names = self.select.items if item is None else [item]
         found = set()
@@ -137,14 +141,14 @@ def load_suite(path: str | Path) -> Suite:
         overrides = scale.get(section) or {}
         if not isinstance(overrides, dict):
             raise ConfigError(f"{path}: {section}: {overrides!r} must be a mapping")
-        for name in overrides:
-            if name not in experiments[section]:
-                allowed = _allowed(name, experiments[section])
-                raise ConfigError(f"{path}: {section}.{name}: not in experiments.yaml {allowed}")
+        added = [name for name in overrides if name not in experiments[section]]
+        if added and section not in EXTENDED:
+            allowed = _allowed(added[0], experiments[section])
+            raise ConfigError(f"{path}: {section}.{added[0]}: not in experiments.yaml {allowed}")
         merged[section] = {
             name: {**entry, **overrides[name]} if isinstance(overrides.get(name), dict) else entry
             for name, entry in experiments[section].items()
-        }
+        } | {name: overrides[name] for name in added}
     try:
         suite = Suite.model_validate(merged)
     except ValidationError as error:

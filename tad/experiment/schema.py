@@ -1,6 +1,6 @@
 """The entries of a configuration: what each key holds, and what is allowed there.
 
-``tad.experiment.config`` reads the files and checks one entry against another. Light to import (pydantic).
+``tad.experiment.config`` reads the files and checks one entry against another. Light to import.
 """
 
 from __future__ import annotations
@@ -145,8 +145,9 @@ class Loop(Strict):
 
     ``micro_batch_size`` sequences pass through the model at once (on each GPU) and are accumulated
     to ``batch_size``. ``evaluations`` held-out points are spread evenly over training, each over
-    ``evaluation_sequences`` sequences. ``fused: false`` takes the losses from whole logit tensors,
-    slower and larger, as a check.
+    ``evaluation_sequences`` sequences. The losses work in ``memory_budget_mb`` (10^6 bytes) beyond
+    inputs and gradients; ``compiled`` runs their element-wise passes under torch.compile (default:
+    on CUDA).
     """
 
     corpus: str
@@ -158,7 +159,8 @@ class Loop(Strict):
     schedule: Literal["constant", "cosine", "linear"] = "constant"
     warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.01
     max_grad_norm: Positive = 1.0
-    fused: bool = True
+    memory_budget_mb: Positive = 256.0
+    compiled: bool | None = None
     evaluations: Count = 20
     evaluation_sequences: Count = 64
     checkpoint_every_steps: Count = 500

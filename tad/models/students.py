@@ -48,7 +48,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from tad.command import command_line, exit_code
+from tad.command import PROJECT, command_line, exit_code
 from tad.experiment.config import ConfigError, load_suite
 from tad.experiment.schema import Model, Pair, Shape
 from tad.models.architectures import (
@@ -61,7 +61,7 @@ from tad.models.architectures import (
     sized_config,
 )
 
-PAPER = Path(__file__).parents[2] / "config" / "paper.yaml"
+PAPER = PROJECT / "config" / "paper.yaml"
 
 _DROPOUT = ("attention_dropout", "embd_pdrop", "resid_pdrop")
 

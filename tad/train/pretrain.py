@@ -17,11 +17,10 @@ from tad.data.vocabulary import size
 from tad.experiment.config import load_suite
 from tad.experiment.layout import Layout
 from tad.experiment.specs import PretrainSpec, pretrain_spec
-from tad.methods import Method
 from tad.models.architectures import architecture_config, new_model
 from tad.models.loading import choose_attention, load_model, load_tokenizer
 from tad.train.job import plain_logging, run_job
-from tad.train.trainer import DistillationTrainer, Objective
+from tad.train.trainer import DistillationTrainer
 
 
 def pretrain(config: str, model: str, checkpoint: str | None, *, force: bool = False) -> None:
@@ -41,7 +40,7 @@ def pretrain(config: str, model: str, checkpoint: str | None, *, force: bool = F
             force=force,
             tokenizer=tokenizer,
             build=lambda spec=spec, tokenizer=tokenizer: (_model(spec, tokenizer), {}),
-            trainer_class=partial(DistillationTrainer, objective=Objective(method=Method("clm"))),
+            trainer_class=partial(DistillationTrainer, teacher=None, method="clm"),
             skip_sequences=spec.skip_tokens // spec.optimisation.context,
         )
 

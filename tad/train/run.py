@@ -1,8 +1,6 @@
-"""Distill one student: ``tad run --config config/smoke.yaml --run RUN``.
+"""Distil one student of the experiments, from data and teachers that the DAG has made.
 
-For example (on a laptop, after ``make reproduce`` has made the data and the teachers)::
-
-    tad run --config config/smoke.yaml --run scratch/phi2_1b/tad-k10-b2/seed0
+    tad run scratch/phi2_1b/tad-k10-b2/seed0 --config config/smoke.yaml
 
 The result goes to ``work/{scale}/runs/RUN/``. An interrupted run continues with the same command.
 """
@@ -31,7 +29,7 @@ from tad.models.students import build_student
 from tad.records import fingerprint, read_json
 from tad.train.job import plain_logging, run_job, training_order
 from tad.train.on_policy import OnPolicy, OnPolicyTrainer
-from tad.train.trainer import DistillationTrainer, Objective
+from tad.train.trainer import DistillationTrainer
 
 
 def distill(config: str, run: RunId, *, force: bool = False) -> None:
@@ -56,16 +54,16 @@ def distill(config: str, run: RunId, *, force: bool = False) -> None:
 
 def _trainer_class(spec: RunSpec, run: RunId) -> Callable[..., DistillationTrainer]:
     """The trainer of a method, but for its models and data."""
-    if run.method.name == "minillm":
+    if run.method.row.rows == "own_text":
         assert spec.writing is not None  # a spec of this method has it
         writing = spec.writing.model_dump(include={"prompt_tokens", "temperature", "top_p"})
         return partial(OnPolicyTrainer, on_policy=OnPolicy(**writing))
-    objective = Objective(
-        method=run.method.trained_as,
+    return partial(
+        DistillationTrainer,
+        method=run.method,
         temperature=spec.temperature,
         hidden_cosine=spec.hidden_cosine,
     )
-    return partial(DistillationTrainer, objective=objective)
 
 
 def _train_rows(spec: RunSpec) -> Callable[[], tuple[Dataset, str]] | None:
@@ -103,7 +101,7 @@ def _models(spec: RunSpec, tokenizer: Any) -> tuple[PreTrainedModel, dict[str, A
         teacher.get_output_embeddings().weight.shape[0],
         student.get_output_embeddings().weight.shape[0],
     )
-    return student, {"teacher": teacher, "shared_vocabulary": shared}
+    return student, {"teacher": teacher, "vocab_size": shared}
 
 
 def main(arguments: list[str] | None = None) -> int:

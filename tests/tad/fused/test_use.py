@@ -12,7 +12,7 @@ from tad import divergences
 from tad.fused import Head, distillation_loss
 from tad.fused import loss as fused
 
-from .fused_case import Case, assert_equal_to_reference
+from .case import METHODS, Case, assert_equal_to_reference
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -33,7 +33,7 @@ def test_accumulated_micro_batches_equal_the_batch(method):
                 case.labels[rows],
                 case.mask[rows],
                 method=method,
-                k=3,
+                **{"tad": {"k": 3}, "dkd": {"beta": 2.0}}.get(method, {}),
                 clm_items=whole.clm_count,
                 divergence_items=int(whole.divergence_count),
             )
@@ -395,10 +395,10 @@ def test_a_head_read_from_a_model_gives_the_logits_of_the_model(family):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"method": "kd"}, "method is 'kd': choose one of clm, vanilla_kd, rkl, tad, dkd"),
-        ({"k": 0}, "k is 0: choose 1 <= k <= 149"),
+        ({"method": "kd"}, "method 'kd' is unknown"),
+        ({"k": 0}, "k is 0: method tad needs k >= 1"),
         ({"k": 150}, "k is 150: choose 1 <= k <= 149"),
-        ({"beta": -1.0}, "beta is -1.0"),
+        ({"beta": -1.0}, "beta is -1: method tad needs beta > 0"),
         ({"temperature": 0.0}, "temperature is 0.0"),
         ({"chunk_tokens": 0}, "chunk_tokens is 0"),
         ({"vocab_size": 151}, "vocab_size is 151: choose 2 <= vocab_size <= 150"),

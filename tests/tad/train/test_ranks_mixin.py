@@ -11,14 +11,14 @@ from torch.nn.parallel import DistributedDataParallel
 from tad.fused import distillation_loss
 from tad.fused.states import instead_of_logits
 
-from .ranks import run_ranks
+from ..ranks import run_ranks
 from .test_mixin import collate, make, sequences
 
 WORKER = """
 import sys, torch
 sys.path.insert(0, sys.argv[3])
 from safetensors.torch import save_file
-from tests.tad.test_mixin import collate, make, sequences
+from tests.tad.train.test_mixin import collate, make, sequences
 from transformers import LlamaConfig, LlamaForCausalLM
 
 def llama(seed):
@@ -41,7 +41,7 @@ save_file(weights, f"{out}/rank{trainer.args.process_index}.safetensors")
 
 
 def test_two_ranks_take_the_step_of_one_process(tmp_path):
-    root = str(Path(__file__).parents[2])
+    root = str(Path(__file__).parents[3])
     results = [run_ranks(tmp_path, WORKER, world, root) for world in (1, 2)]
     (one,), (first, second) = results
     for name, value in one.items():
@@ -75,7 +75,7 @@ def test_the_loss_runs_inside_the_forward_of_the_wrapper(tiny_llama, process_gro
     inputs = {"input_ids": torch.arange(1, 9).view(1, 8)}
     value = instead_of_logits(
         wrapped, student, inputs, lambda states, head: (states @ head.weight.t()).square().sum()
-    )
+    ).value
     value.backward()
     assert {id(p) for p in reduced} == {id(p) for p in student.parameters()}
 

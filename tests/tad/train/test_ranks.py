@@ -5,14 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from .ranks import run_ranks
+from ..ranks import run_ranks
 
 WORKER = """
 import sys, torch
 from safetensors.torch import save_file
 from transformers import TrainingArguments, LlamaConfig, LlamaForCausalLM
-from tad.methods import Method
-from tad.train.trainer import DistillationTrainer, Objective
+from tad.train.trainer import DistillationTrainer
 
 def llama(seed):
     torch.manual_seed(seed)
@@ -30,7 +29,7 @@ for index, valid in enumerate([1, 50, 2, 40]):  # ranks get sequences 0, 2 and 1
     rows.append({"input_ids": ids[index, :-1], "labels": labels})
 model = llama(1)
 trainer = DistillationTrainer(
-    model=model, teacher=llama(2), objective=Objective(method=Method.parse(sys.argv[3])),
+    model=model, teacher=llama(2), method=sys.argv[3],
     train_dataset=rows, eval_dataset=rows,
     args=TrainingArguments(output_dir=out, per_device_train_batch_size=4 // (2 * world),
         gradient_accumulation_steps=2, max_steps=2, learning_rate=0.1, optim="sgd",

@@ -75,7 +75,7 @@ def make(tmp_path, student, teacher, cls=TADTrainer, data=None, collator=collate
         eval_dataset=data,
         data_collator=collator,
         teacher=teacher,
-        **{"k": 3} | options,
+        **({} if "method" in options else {"k": 3}) | options,
     )
 
 
@@ -187,19 +187,21 @@ def test_a_micro_batch_without_labels_adds_nothing(tmp_path, tiny_llama):
         torch.testing.assert_close(results[1][name], value, rtol=1e-5, atol=1e-7)
 
 
-def test_evaluation_is_per_token_and_logs_the_terms(tmp_path, pair):
+@pytest.mark.parametrize("size", [1, 3, 8])
+def test_evaluation_is_per_token_whatever_the_batch(tmp_path, pair, size):
     student, teacher = pair
-    trainer = make(tmp_path, student.eval(), teacher)
+    trainer = make(tmp_path, student, teacher, arguments={"per_device_eval_batch_size": size})
     metrics = trainer.evaluate()
-    sums = [reference(student, teacher, collate(sequences()[i : i + 3])) for i in (0, 3, 6)]
-    count = sum(s[2] for s in sums)
-    logged = trainer.state.log_history[-1]
-    assert logged["eval_clm"] == pytest.approx(sum(s[0].item() for s in sums) / count, rel=1e-4)
-    divergence = sum(s[1].item() for s in sums) / count
-    assert logged["eval_divergence"] == pytest.approx(divergence, rel=1e-4)
-    batches = [((clm + div) / n).item() for clm, div, n in sums]  # the Trainer weighs by sequences
-    expected = (3 * batches[0] + 3 * batches[1] + 2 * batches[2]) / 8
-    assert metrics["eval_loss"] == pytest.approx(expected, rel=1e-4)
+    clm, _, count = reference(student.eval(), teacher, batch := collate(sequences()))
+    inputs = {k: batch[k] for k in ("input_ids", "attention_mask")}
+    mask = trainer.targets(batch) != -100
+    with torch.no_grad():
+        logits = student(**inputs).logits, teacher(**inputs).logits
+    kl = divergences.forward_kl(*logits, mask=mask).sum().item() / count
+    assert metrics["eval_nll"] == pytest.approx(clm.item() / count, rel=1e-5)
+    assert metrics["eval_kl"] == pytest.approx(kl, rel=1e-5)
+    assert metrics["eval_loss"] == pytest.approx(clm.item() / count + kl, rel=1e-5)
+    assert trainer.state.log_history[-1]["eval_loss"] == metrics["eval_loss"]
 
 
 def test_logits_are_there_for_compute_metrics(tmp_path, pair):
@@ -283,7 +285,7 @@ def test_models_are_left_as_they_were(pair):
     student, _ = pair
     inputs = {"input_ids": torch.arange(1, 9).view(1, 8)}
     before = student(**inputs).logits
-    captured = instead_of_logits(student, student, inputs, lambda states, head: (states, head))
+    captured = instead_of_logits(student, student, inputs, lambda s, head: (s, head)).value
     torch.testing.assert_close(captured[0] @ captured[1].weight.t(), before)
     assert "forward" not in vars(student) and "forward" not in vars(student.lm_head)
     with pytest.raises(ZeroDivisionError):
@@ -317,8 +319,6 @@ def test_packed_documents_count_like_separate_sequences(tmp_path, pair):
 
 def test_errors_name_the_value_and_the_cure(tmp_path, pair, tiny_llama):
     student, teacher = pair
-    with pytest.raises(ValueError, match="method is 'clm': choose one of vanilla_kd"):
-        make(tmp_path, student, teacher, method="clm")
     with pytest.raises(ValueError, match="teacher shares parameters with the student"):
         make(tmp_path, student, student)
     with pytest.raises(TypeError, match="teacher"):

@@ -5,6 +5,14 @@ import torch
 from tad import divergences
 from tad.fused import Head, distillation_loss
 
+FUNCTIONS = {
+    "vanilla_kd": divergences.forward_kl,
+    "rkl": divergences.reverse_kl,
+    "tad": divergences.tail_aware,
+    "dkd": divergences.decoupled,
+}
+METHODS = ("clm", *FUNCTIONS)
+
 
 class Case:
     """A batch with two heads, and its loss by the reference."""
@@ -108,8 +116,11 @@ class Case:
         value = getattr(divergences, loss)(student, teacher, **options)
         return clm, labelled.sum(), value.sum(), self.mask.sum()
 
-    def fused(self, method: str, *, target=1.0, vocab=None, **options):
-        options = {"k": 3, "beta": 2.0, "target_weight": target, "vocab_size": vocab} | options
+    def fused(self, method, *, k=3, beta=2.0, target=1.0, vocab=None, function=False, **options):
+        """Our loss; with `function`, of the reference as if it were a user's own function."""
+        parameters = {"tad": {"k": k, "beta": beta}, "dkd": {"alpha": target, "beta": beta}}
+        if function:
+            options["scope"] = "sequence" if method == "tad" else "token"
         return distillation_loss(
             self.hidden[0],
             self.heads[0],
@@ -117,17 +128,21 @@ class Case:
             self.heads[1],
             self.labels,
             self.mask,
-            method=method,
+            method=FUNCTIONS[method] if function else method,
             segment_ids=self.segments if method == "tad" else None,
+            vocab_size=vocab,
+            **parameters.get(method, {}),
             **options,
         )
 
 
-def assert_equal_to_reference(case: Case, method: str, tolerance: float, chunk, **options):
+def assert_equal_to_reference(
+    case: Case, method: str, tolerance: float, chunk, function=False, **options
+):
     clm, clm_count, div, div_count = case.reference(method, **options)
     total = clm / max(clm_count, 1) + div / max(div_count, 1)
     expected = torch.autograd.grad(total, case.leaves)
-    terms = case.fused(method, chunk_tokens=chunk, **options)
+    terms = case.fused(method, chunk_tokens=chunk, function=function, **options)
     actual = torch.autograd.grad(terms.total, case.leaves)
     assert terms.clm_count == clm_count and terms.divergence_count == div_count
     pairs = [(terms.clm_sum, clm), (terms.divergence_sum, div), (terms.total, total)]

@@ -17,7 +17,7 @@ from tad.experiment.run_id import RunId
 from tad.experiment.specs import pretrain_spec, run_spec
 from tad.methods import Method
 
-CONFIG = Path(__file__).parents[2] / "config"
+CONFIG = Path(__file__).parents[3] / "config"
 SCALES = sorted(path.stem for path in CONFIG.glob("*.yaml") if path.stem != "experiments")
 
 
@@ -90,9 +90,9 @@ def test_items_cover_the_rows_of_the_papers_tables():
     suite = load_suite(CONFIG / "paper.yaml")
     for table in ("table1", "table2", "table4", "table5", "table6", "table7", "table8"):
         assert suite.items[table].methods
-    grid = {Method.parse(m).beta for m in suite.items["table2"].methods if m.startswith("tad")}
+    grid = {Method.parse(m)["beta"] for m in suite.items["table2"].methods if m.startswith("tad")}
     assert grid == {0.5, 1, 2, 5, 10}
-    sizes = [Method.parse(m).k for m in suite.items["table4"].methods if m.startswith("tad")]
+    sizes = [Method.parse(m)["k"] for m in suite.items["table4"].methods if m.startswith("tad")]
     assert sizes == [1, 5, 10, 20]
 
 
@@ -120,7 +120,10 @@ def put(*keys):
         (put("stages", "warmup", {}), "stages.warmup: not in experiments.yaml.*scratch"),
         (put("stages", "scratch", "schedule", "step"), "schedule: 'step'.*constant.*cosine"),
         (put("select", "pairs", ["phi2_2b"]), "'phi2_2b' is not defined.*did you mean 'phi2_1b'"),
-        (put("select", "methods", ["tad-k0-b2"]), "select.methods: method 'tad-k0-b2'"),
+        (
+            put("select", "methods", ["tad-k0-b2"]),
+            "select.methods: k is 0: method tad needs k >= 1",
+        ),
         (put("select", "methods", ["kld"]), "method 'kld' is unknown.*vanilla_kd"),
         (put("select", "items", ["table3"]), "'table3' is not defined"),
         (put("models", "phi-2", "shape", {"hidden_size": 8}), "models.phi-2.shape.layers: missing"),
@@ -142,7 +145,6 @@ def put(*keys):
         (put("instructions", {}), "stages.supervised.corpus: 'instruct' is not defined"),
         (put("models", "phi3-4b", "corpus", "art"), "models.phi3-4b.corpus: 'art' is not"),
         (put("tokenizers", "phi", {}), "give exactly one of vocab_size, hub, path"),
-        (put("evaluation", {}), "evaluation.fewshot: missing, and table1 is made of it"),
         (put("evaluation", {"fewshot": {"suite": "hard"}}), "evaluation.fewshot.suite: 'hard'"),
         (put("models", ["phi-2"]), "models: .*must be a mapping"),
         (put("select", "references", ["llema-7b"]), "'llema-7b' is not.*did you mean 'llemma-7b'"),
@@ -198,5 +200,45 @@ def test_checkpoints_continue_one_another(tmp_path):
 
 
 def test_the_configuration_loads_without_torch():
-    code = "import sys, tad, tad.experiment.config, tad.experiment.specs, tad.experiment.layout; assert 'torch' not in sys.modules"
+    modules = "tad.cli, tad.methods, tad.experiment.specs, tad.experiment.layout, workflow.items"
+    code = f"import sys, {modules}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_scale_adds_models_pairs_and_items_of_its_own(tmp_path):
+    def edit(data):
+        shape = data["models"]["phi-2"]["shape"]
+        data["models"]["mine"] = {
+            "family": "llama",
+            "tokenizer": "phi",
+            "shape": shape,
+            "checkpoints": {"final": {"tokens": 20_000}},
+        }
+        small = {**shape, "layers": 1}
+        pair = {"teacher": "mine", "student": {"shape": small}, "tokens": {"scratch": 4_000}}
+        data["pairs"]["mine_small"] = pair
+        item = {"stage": "scratch", "pairs": ["mine_small"], "methods": ["vanilla_kd"]}
+        data["items"] = {"mine": item}
+        data["select"] |= {"items": ["mine"], "pairs": ["mine_small"]}
+
+    suite = load_suite(edited(tmp_path, "smoke", edit))
+    assert [str(run) for run in suite.runs()] == ["scratch/mine_small/vanilla_kd/seed0"]
+
+
+def test_a_divergence_of_the_users_is_a_method(tmp_path):
+    def edit(data):
+        data["methods"] = {"half": {"divergence": "half_kl:half_kl", "parameters": {"share": 0.5}}}
+        data["items"] = {"heldout": {"methods": ["vanilla_kd", "half-share0.5", "half-share0.25"]}}
+        data["select"]["items"] = ["heldout"]
+        data["select"]["methods"] = ["half-share0.5", "half-share0.25"]
+        data["select"]["pairs"] = ["phi2_1b"]
+
+    suite = load_suite(edited(tmp_path, "smoke", edit))
+    assert [str(run.method) for run in suite.runs()] == ["half-share0.25", "half-share0.5"]
+    assert suite.runs()[0].method.parameters == {"share": 0.25}
+
+    def wrong(data):
+        data["methods"] = {"tad": {"divergence": "half_kl:half_kl"}}
+
+    with pytest.raises(ConfigError, match="smoke.yaml: methods.tad: is a method of this project"):
+        load_suite(edited(tmp_path, "smoke", wrong))

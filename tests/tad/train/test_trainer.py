@@ -13,9 +13,10 @@ from tad import divergences
 from tad.experiment.schema import Shape
 from tad.methods import Method
 from tad.models.architectures import CLASSES, architecture_config, new_model
-from tad.train.trainer import DistillationTrainer, NonFiniteLossError, Objective
+from tad.train.mixin import NonFiniteLossError, TrainerError
+from tad.train.trainer import DistillationTrainer
 
-from .conftest import VOCABULARY
+from ..conftest import VOCABULARY
 
 CONTEXT = 16
 METHODS = [
@@ -44,7 +45,7 @@ class Rows(Dataset):
         return {"input_ids": self.ids[index, :-1], "labels": labels}
 
 
-def trainer(model, folder, objective, *, teacher=None, rows=None, micro=8, accumulate=1, **extra):
+def trainer(model, folder, method, *, teacher=None, rows=None, micro=8, accumulate=1, **extra):
     arguments = TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=micro,
@@ -67,15 +68,15 @@ def trainer(model, folder, objective, *, teacher=None, rows=None, micro=8, accum
         model=model,
         args=arguments,
         train_dataset=rows,
-        objective=objective,
+        method=method,
         teacher=teacher,
         **extra,
     )
 
 
-def gradients_of_one_step(model, folder, objective, **options):
+def gradients_of_one_step(model, folder, method, **options):
     """The accumulated gradients that the optimizer would see, by parameter name."""
-    job = trainer(model, folder, objective, **options)
+    job = trainer(model, folder, method, **options)
     seen = {}
     original = job.accelerator.clip_grad_norm_
 
@@ -96,7 +97,7 @@ def test_accumulation_matches_a_large_batch(tmp_path, tiny_llama, method, micro,
         return gradients_of_one_step(
             tiny_llama(1),
             tmp_path,
-            Objective(method=method),
+            method,
             teacher=tiny_llama(2),
             rows=Rows(32),
             micro=micro,
@@ -108,15 +109,13 @@ def test_accumulation_matches_a_large_batch(tmp_path, tiny_llama, method, micro,
         torch.testing.assert_close(parts[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
 
 
-@pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("method", METHODS, ids=str)
-def test_the_loss_is_the_papers(tmp_path, tiny_llama, method, fused):
+def test_the_loss_is_the_papers(tmp_path, tiny_llama, method):
     student, teacher, rows = tiny_llama(1), tiny_llama(2), Rows(4)
     ids = torch.stack([row["input_ids"] for row in rows])
     labels = torch.stack([row["labels"] for row in rows])
     mask = labels != -100
-    objective = Objective(method=method, hidden_cosine=True)
-    job = trainer(student, tmp_path, objective, teacher=teacher, fused=fused)
+    job = trainer(student, tmp_path, method, teacher=teacher, hidden_cosine=True)
     loss = job.compute_loss(student, {"input_ids": ids, "labels": labels}).item()
 
     with torch.no_grad():
@@ -130,9 +129,7 @@ def test_the_loss_is_the_papers(tmp_path, tiny_llama, method, fused):
             "vanilla_kd": lambda: divergences.forward_kl(*pair),
             "rkl": lambda: divergences.reverse_kl(*pair),
             "dkd": lambda: divergences.decoupled(*pair, labels, mask=mask),
-            "tad": lambda: divergences.tail_aware(
-                *pair, k=method["k"], beta=method.beta, mask=mask
-            ),
+            "tad": lambda: divergences.tail_aware(*pair, **method.parameters, mask=mask),
         }[method.name]()
         cosine = torch.cosine_similarity(ours.hidden_states[-1], theirs.hidden_states[-1], dim=-1)
         expected = expected + values[mask].mean() + (1 - cosine)[mask].mean()
@@ -140,29 +137,39 @@ def test_the_loss_is_the_papers(tmp_path, tiny_llama, method, fused):
 
 
 @pytest.mark.parametrize("family", CLASSES)
-def test_fused_and_whole_logits_agree_in_every_family(tmp_path, family):
+def test_the_loss_is_that_of_whole_logits_in_every_family(tmp_path, family):
     shape = {"hidden_size": 32, "layers": 2, "heads": 4, "kv_heads": 4, "head_dim": 20}
     shape = Shape(**shape, intermediate_size=48, vocab_size=VOCABULARY, tied=family == "gemma2")
     config = architecture_config(family, shape, max_positions=2 * CONTEXT)
-    results = {}
-    for fused in (True, False):
-        student, teacher = (new_model(config, seed=seed).double() for seed in (1, 2))
-        torch.manual_seed(0)
-        for model in (student, teacher):  # logits of some size, so that a wrong state shows
-            torch.nn.init.normal_(model.get_output_embeddings().weight, std=0.5)
-        objective = Objective(method=Method.of("tad", k=5, beta=2.0), hidden_cosine=True)
-        results[fused] = gradients_of_one_step(
-            student, tmp_path, objective, teacher=teacher, fused=fused
-        )
-    for name, gradient in results[False].items():
-        torch.testing.assert_close(results[True][name], gradient, rtol=1e-6, atol=1e-8, msg=name)
+    student, teacher = (new_model(config, seed=seed).double() for seed in (1, 2))
+    torch.manual_seed(0)
+    for model in (student, teacher):  # logits of some size, so that a wrong state shows
+        torch.nn.init.normal_(model.get_output_embeddings().weight, std=0.5)
+    method, rows = Method.of("tad", k=5, beta=2.0), Rows(4)
+    batch = {k: torch.stack([row[k] for row in rows]) for k in ("input_ids", "labels")}
+    mask = batch["labels"] != -100
+    job = trainer(student, tmp_path, method, teacher=teacher, hidden_cosine=True)
+    parameters = [p for p in student.parameters() if p.requires_grad]
+    ours = torch.autograd.grad(job.compute_loss(student, batch), parameters, allow_unused=True)
+
+    outputs = student(batch["input_ids"], output_hidden_states=True)
+    with torch.no_grad():
+        other = teacher(batch["input_ids"], output_hidden_states=True)
+    pair = outputs.logits, other.logits
+    loss = divergences.causal_lm(outputs.logits, batch["labels"])
+    loss = loss + divergences.tail_aware(*pair, k=5, beta=2.0, mask=mask)
+    loss = loss + divergences.hidden_cosine(
+        outputs.hidden_states[-1], other.hidden_states[-1], mask
+    )
+    expected = torch.autograd.grad(loss.sum() / mask.sum(), parameters, allow_unused=True)
+    for got, want in zip(ours, expected, strict=True):
+        if want is not None:
+            torch.testing.assert_close(got, want, rtol=1e-6, atol=1e-8)
 
 
 def test_positions_without_a_label_change_nothing(tmp_path, tiny_llama):
     student, teacher = tiny_llama(1), tiny_llama(2)
-    job = trainer(
-        student, tmp_path, Objective(method=Method.of("tad", k=5, beta=2.0)), teacher=teacher
-    )
+    job = trainer(student, tmp_path, Method.of("tad", k=5, beta=2.0), teacher=teacher)
     row = Rows(1)[0]
     ids, labels = row["input_ids"].unsqueeze(0), row["labels"].unsqueeze(0)
     valid = int((labels != -100).sum())
@@ -173,8 +180,8 @@ def test_positions_without_a_label_change_nothing(tmp_path, tiny_llama):
 
 def test_a_step_without_labels_has_loss_zero_and_zero_gradients(tmp_path, tiny_llama):
     student = tiny_llama(1)
-    objective = Objective(method=Method.of("tad", k=5, beta=2.0))
-    job = trainer(student, tmp_path, objective, teacher=tiny_llama(2))
+    method = Method.of("tad", k=5, beta=2.0)
+    job = trainer(student, tmp_path, method, teacher=tiny_llama(2))
     ids = torch.zeros(2, CONTEXT, dtype=torch.long)
     loss = job.compute_loss(student, {"input_ids": ids, "labels": torch.full_like(ids, -100)})
     loss.backward()
@@ -185,8 +192,7 @@ def test_a_step_without_labels_has_loss_zero_and_zero_gradients(tmp_path, tiny_l
 def test_the_teacher_is_frozen_and_in_evaluation_mode(tmp_path, tiny_llama):
     teacher = tiny_llama(2, attention_dropout=0.5).train()
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
-    objective = Objective(method=Method("vanilla_kd"))
-    trainer(tiny_llama(1), tmp_path, objective, teacher=teacher, steps=1).train()
+    trainer(tiny_llama(1), tmp_path, "vanilla_kd", teacher=teacher, steps=1).train()
     assert not teacher.training
     assert all(parameter.grad is None for parameter in teacher.parameters())
     for name, value in teacher.state_dict().items():
@@ -202,14 +208,14 @@ def test_vocabularies_of_different_size_are_compared_on_their_common_ids(tmp_pat
             for name, value in teacher.state_dict().items()
         }
     )
-    job = trainer(student, tmp_path, Objective(method=Method("vanilla_kd")), teacher=teacher)
+    job = trainer(student, tmp_path, "vanilla_kd", teacher=teacher, vocab_size=VOCABULARY)
     assert job.evaluate()["eval_kl"] == pytest.approx(0, abs=1e-6)
 
 
 def test_evaluation_is_eq_1_whatever_the_method_and_batch(tmp_path, tiny_llama):
     student, teacher, rows = tiny_llama(1), tiny_llama(2), Rows(10)
     results = [
-        trainer(student, tmp_path, Objective(method=method), teacher=teacher, rows=rows).evaluate()
+        trainer(student, tmp_path, method, teacher=teacher, rows=rows).evaluate()
         for method in METHODS
     ]
     ids = torch.stack([row["input_ids"] for row in rows])
@@ -225,8 +231,9 @@ def test_evaluation_is_eq_1_whatever_the_method_and_batch(tmp_path, tiny_llama):
 
 
 def test_logged_terms_add_up_to_the_loss(tmp_path, tiny_llama):
-    objective = Objective(method=Method.of("tad", k=5, beta=2.0), hidden_cosine=True)
-    job = trainer(tiny_llama(1), tmp_path, objective, teacher=tiny_llama(2), micro=4, accumulate=2)
+    method, teacher = Method.of("tad", k=5, beta=2.0), tiny_llama(2)
+    extra = {"teacher": teacher, "hidden_cosine": True, "micro": 4, "accumulate": 2}
+    job = trainer(tiny_llama(1), tmp_path, method, **extra)
     job.train()
     entry = next(line for line in job.state.log_history if "clm" in line)
     total = entry["clm"] + entry["divergence"] + entry["cosine"]
@@ -239,30 +246,25 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change(tmp_path, tin
     with torch.no_grad():
         student.lm_head.weight[3] = math.nan
     before = student.model.embed_tokens.weight.clone()
-    job = trainer(student, tmp_path, Objective(method=Method("clm")))
+    job = trainer(student, tmp_path, Method("clm"))
     with pytest.raises(NonFiniteLossError, match="step 1.*learning_rate"):
         job.train()
     assert torch.equal(student.model.embed_tokens.weight, before)
 
 
-def test_impossible_objectives_are_refused(tmp_path, tiny_llama):
-    with pytest.raises(ValueError, match="no loss on logits"):
-        Objective(method=Method("miniplm"))
-    with pytest.raises(ValueError, match="temperature"):
-        Objective(method=Method("rkl"), temperature=0)
-    with pytest.raises(ValueError, match="needs a teacher"):
-        trainer(tiny_llama(1), tmp_path, Objective(method=Method("rkl")))
-    with pytest.raises(ValueError, match="student has 32, the teacher 64"):
-        objective = Objective(method=Method("rkl"), hidden_cosine=True)
-        trainer(tiny_llama(1), tmp_path, objective, teacher=tiny_llama(2, hidden=64))
+def test_impossible_trainers_are_refused(tmp_path, tiny_llama):
+    with pytest.raises(TrainerError, match="teacher is None: method rkl needs one"):
+        trainer(tiny_llama(1), tmp_path, "rkl")
+    with pytest.raises(TrainerError, match="student has 32, the teacher 64"):
+        trainer(
+            tiny_llama(1), tmp_path, "rkl", teacher=tiny_llama(2, hidden=64), hidden_cosine=True
+        )
 
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
 def test_training_lowers_the_held_out_loss(tmp_path, tiny_llama, method):
     rows, teacher = Rows(64), tiny_llama(2)
-    job = trainer(
-        tiny_llama(1), tmp_path, Objective(method=method), teacher=teacher, rows=rows, steps=8
-    )
+    job = trainer(tiny_llama(1), tmp_path, method, teacher=teacher, rows=rows, steps=8)
     before = job.evaluate()["eval_loss"]
     job.train()
     assert job.evaluate()["eval_loss"] < before

@@ -149,7 +149,8 @@ def token_log_probabilities(model: nn.Module, inputs: Tensor, labels: Tensor) ->
         empty = torch.zeros(labels.shape, device=labels.device)
         return empty.masked_scatter(valid, torch.cat(found))
 
-    return instead_of_logits(model, model, {"input_ids": inputs, "use_cache": False}, gather)
+    asked = {"input_ids": inputs, "use_cache": False}
+    return instead_of_logits(model, model, asked, gather).value
 
 
 def _log_probability(states: Tensor, labels: Tensor, head: Head) -> Tensor:

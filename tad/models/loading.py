@@ -20,7 +20,13 @@ from transformers.utils import logging as transformers_logging
 from tad.models.fingerprint import ModelError
 
 
-def load_model(source: str, *, training: bool, vocab_size: int | None = None) -> PreTrainedModel:
+def load_model(
+    source: str,
+    *,
+    training: bool,
+    dtype: torch.dtype | None = None,
+    vocab_size: int | None = None,
+) -> PreTrainedModel:
     """A causal LM from a folder or hub id: float32 to train, bfloat16 to teach on a GPU.
 
     Never runs code that comes with the weights, and never unpickles them. ``vocab_size`` is that of
@@ -28,7 +34,8 @@ def load_model(source: str, *, training: bool, vocab_size: int | None = None) ->
     not whole (transformers would draw a missing tensor at random), and for fewer embeddings than
     tokens.
     """
-    dtype = torch.bfloat16 if torch.cuda.is_available() and not training else torch.float32
+    if dtype is None:
+        dtype = torch.bfloat16 if torch.cuda.is_available() and not training else torch.float32
     options = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False}
     model, report = _load(AutoModelForCausalLM, source, output_loading_info=True, **options)
     if missing := sorted(report["missing_keys"]):

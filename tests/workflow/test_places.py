@@ -16,6 +16,7 @@ REFERENCE = {
     "shape": {**TEACHER, "hidden_size": 16, "head_dim": 8},
     "checkpoints": {"final": {"tokens": 1_000}},
 }
+SHORT = {"tokens": {"scratch": 2_560}}  # 20 steps
 PAIR = "work/tiny/runs/scratch/qwen1.5-1.8b_0.5b"
 TARGETS = [  # every rule that trains or evaluates
     *(f"work/tiny/runs/{RUN}/{kind}.json" for kind in ("heldout", "fewshot", "math")),
@@ -43,6 +44,7 @@ def finished(tmp_path_factory) -> Project:
         folder,
         warm_jobs=True,
         models={**TINY["models"], "opt-125m": REFERENCE},
+        pairs={"qwen1.5-1.8b_0.5b": {**TINY["pairs"]["qwen1.5-1.8b_0.5b"], **SHORT}},
         instructions={"instruct": {"sources": [source], "examples": 20, "validation_examples": 5}},
         stages={
             **TINY["stages"],
@@ -97,9 +99,9 @@ def test_bare_snakemake_plans_everything(tmp_path):
     [
         (
             "sclae=mini",
-            "--config sclae=...: no such key (did you mean scale? allowed: scale, root)",
+            "sclae=...: no such key (did you mean scale? allowed: scale, root)",
         ),
-        ("seeds=[0,1]", "--config seeds=...: no such key (allowed: scale, root)"),
+        ("seeds=[0,1]", "seeds=...: no such key (allowed: scale, root)"),
     ],
 )
 def test_an_unknown_key_is_refused(tmp_path, given, message):

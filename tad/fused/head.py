@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,24 +136,20 @@ def post_processing(model: nn.Module) -> tuple[float, float | None]:
 @torch.no_grad()
 def _probe(model: nn.Module) -> tuple[float, float | None]:
     """Give the model's forward made-up products, and see what logits it makes of them."""
-    layer, adapters = _layers(model)
-    name = type(model).__name__
-    device, seen = layer.weight.device, []
-    vocab = layer.weight.shape[0]
-    # Both signs, magnitudes from 0.001 to 100: a soft-cap bends the large, a scale shows in all.
-    size = torch.logspace(-3.0, 2.0, PROBE_TOKENS * vocab, device=device)
-    sign = 1.0 - 2.0 * (torch.arange(len(size), device=device) % 2)
-    probe = (size * sign).view(1, PROBE_TOKENS, vocab).to(_floating(layer.weight.dtype))
-    outer = model.get_output_embeddings()
-    own = outer.forward
+    name, outer, seen = type(model).__name__, model.get_output_embeddings(), []
+    _layers(model)  # refuses what is no linear head
+    own = inner_forward(outer)
 
     def head(states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        seen.append((states, own(states, *args, **kwargs)))
-        return probe.to(states.dtype)
+        exact = states.dtype in (torch.float32, torch.float64)
+        if exact:
+            _check_linear(model, states, own(states, *args, **kwargs))
+        seen.append((states.shape, _made_up(states, len(outer.weight)), exact))
+        return seen[-1][1]
 
-    ids = (torch.arange(1, PROBE_TOKENS + 1, device=_input_device(model, device)) % vocab).view(
-        1, -1
-    )
+    vocab = model.get_input_embeddings().weight
+    device = "cpu" if vocab.is_meta else vocab.device
+    ids = (torch.arange(1, PROBE_TOKENS + 1, device=device) % len(vocab)).unsqueeze(0)
     with _evaluating(model), replaced_forward(outer, head):
         try:
             logits = model(input_ids=ids).logits
@@ -164,18 +160,32 @@ def _probe(model: nn.Module) -> tuple[float, float | None]:
             raise HeadError(f"{name}: its forward cannot be probed ({reason})") from error
     if len(seen) != 1:
         raise HeadError(f"{name}: its forward calls its output head {len(seen)} times, not once")
-    states, product = seen[0]
-    if states.shape[:2] != ids.shape:
+    shape, product, exact = seen[0]
+    if shape[:2] != ids.shape:
         raise HeadError(
-            f"{name}: {ids.shape[1]} tokens give {states.shape[1]} states to the output head: "
-            "prompt tuning and the like, which add positions, are not supported"
+            f"{name}: {ids.shape[1]} tokens give {shape[1]} states to the output head: prompt "
+            "tuning and the like, which add positions, are not supported"
         )
-    exact = probe.dtype in (torch.float32, torch.float64)
-    if exact and not isinstance(layer.weight, DTensor):
-        expected = F.linear(states, _merged(layer, adapters), layer.bias)
-        if (product - expected).abs().max() > 1e-4 * expected.abs().max().clamp(min=1e-6):
-            raise HeadError(f"{name}: its output head is no plain matrix product")
-    return _fit(model, probe.double(), logits.double(), 1e-4 if exact else 2e-2)
+    return _fit(model, product.double(), logits.double(), 1e-4 if exact else 2e-2)
+
+
+def _made_up(states: Tensor, vocab: int) -> Tensor:
+    """Products (1, N, V) of both signs and magnitudes from 0.001 to 100.
+
+    A soft-cap bends the large ones, a scale shows in all.
+    """
+    size = torch.logspace(-3.0, 2.0, states.shape[1] * vocab, device=states.device)
+    sign = 1.0 - 2.0 * (torch.arange(len(size), device=states.device) % 2)
+    return (size * sign).view(1, states.shape[1], vocab).to(states.dtype)
+
+
+def _check_linear(model: nn.Module, states: Tensor, product: Tensor) -> None:
+    layer, adapters = _layers(model)
+    if isinstance(layer.weight, DTensor):
+        return  # sharded: only its own forward can multiply by it
+    expected = F.linear(states, _merged(layer, adapters), layer.bias)
+    if (product - expected).abs().max() > 1e-4 * expected.abs().max().clamp(min=1e-6):
+        raise HeadError(f"{type(model).__name__}: its output head is no plain matrix product")
 
 
 def _fit(model: nn.Module, x: Tensor, y: Tensor, tolerance: float) -> tuple[float, float | None]:
@@ -207,16 +217,6 @@ def _scale(x: Tensor, y: Tensor, cap: float | None) -> float:
     return float((x * y).sum() / (x**2).sum().clamp(min=1e-30))
 
 
-def _floating(dtype: torch.dtype) -> torch.dtype:
-    return dtype if dtype.is_floating_point else torch.float32
-
-
-def _input_device(model: nn.Module, device: torch.device) -> torch.device:
-    with suppress(Exception):
-        return model.get_input_embeddings().weight.device
-    return device
-
-
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
     """Every module in evaluation mode for a while, and the random numbers left as they were."""
@@ -228,6 +228,11 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+def inner_forward(module: nn.Module) -> Any:
+    """The forward that ``replaced_forward`` replaces."""
+    return module._old_forward if hasattr(module, "_hf_hook") else module.forward
 
 
 @contextmanager

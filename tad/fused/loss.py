@@ -193,7 +193,9 @@ def _resolve(
     if callable(method):
         takes_labels = "labels" in inspect.signature(method).parameters
         function = bind(method, parameters)
-        return _Loss(str(method), "autograd", parameters, function, scope != "token", takes_labels)
+        return _Loss(
+            str(method), "autograd", parameters, function, scope == "sequence", takes_labels
+        )
     if isinstance(method, str):
         method = Method.of(method, **parameters) if method in ROWS else Method.parse(method)
     kind = method.row
@@ -205,7 +207,7 @@ def _resolve(
         kind.fused or "autograd",
         method.parameters,
         function,
-        kind.scope != "token",
+        kind.scope == "sequence",
         "labels" in inspect.signature(kind.function()).parameters,
     )
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tad.fused.head import Head, post_processing, replaced_forward
+from tad.fused.head import Head, inner_forward, post_processing, replaced_forward
 
 
 class InsteadOfLogits(NamedTuple):
@@ -49,8 +49,7 @@ def instead_of_logits(
     """
     post_processing(model)  # before anything is replaced: it may have to run the model
     head = model.get_output_embeddings()
-    own = getattr(model, "_old_forward", None) if hasattr(model, "_hf_hook") else None
-    forward = own or model.forward
+    forward = inner_forward(model)
     results: list[Any] = []
 
     @torch.compiler.disable

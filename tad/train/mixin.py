@@ -25,6 +25,7 @@ from tad.fused import Head, distillation_loss, token_losses
 from tad.fused.head import post_processing
 from tad.fused.states import instead_of_both_logits
 from tad.methods import ROWS, Method, MethodError, Scope
+from tad.train.step_scale import StepScale, both_sums
 
 IGNORED_OPTIONS = {"label_smoothing_factor": (0, 0.0, None), "loss_type": ("nll", None)}
 """Options of a trainer that change a loss which this one replaces, and the values that do not."""
@@ -118,6 +119,12 @@ class TADMixin:
         }
         _check_head(self.model, "student")
         self.teacher = self.prepare_teacher(teacher)
+        self._scale = None
+        if isinstance(method, Method) and method.matched_to is not None:
+            add = self.accelerator.reduce
+            self._scale = StepScale(
+                method, self._both_sums, lambda x: add(x, "sum"), self.args.world_size
+            )
         self._sums: dict[str, Tensor] = {}
         self.add_callback(_StopIfNotFinite(self))
 
@@ -170,6 +177,8 @@ class TADMixin:
     ) -> tuple[list, Tensor]:
         """The micro-batches of one optimizer step, and how many positions of theirs count."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self._scale is not None:
+            self._scale.begin(batches)
         count = sum(((self.targets(x) != IGNORE).sum() for x in batches), torch.tensor(0))
         if self.args.average_tokens_across_devices:
             return batches, self.accelerator.reduce(count.to(device), reduction="sum")
@@ -207,23 +216,21 @@ class TADMixin:
     ) -> dict[str, Tensor]:
         """The summands of the loss of a micro-batch by name, each already divided by ``items``."""
         mask = targets != IGNORE
-        segments = _documents(inputs) if self.per_document else None
+        options = self._options(inputs)
 
         def losses(
             states: Tensor, head: Head, other: Tensor | None, other_head: Head | None
         ) -> dict[str, Tensor]:
-            found = distillation_loss(
-                *(states, head, other, other_head, targets, mask),
-                segment_ids=segments,
-                clm_items=items,
-                divergence_items=items,
-                vocab_size=None if other is None else self.vocab_size,
-                **self.loss_options,
-            )
-            weights = self.loss_options
-            terms = {"clm": weights["clm_weight"] * found.clm}
+            given = states, head, other, other_head, targets, mask
+            weights = options["clm_weight"], options["divergence_weight"]
+            if self._scale is not None:
+                weights = weights[0], weights[1] * float(self._scale.of(given, options))
+            both = {"clm_weight": weights[0], "divergence_weight": weights[1]}
+            both |= {"clm_items": items, "divergence_items": items}
+            found = distillation_loss(*given, **options | both)
+            terms = {"clm": weights[0] * found.clm}
             if other is not None:
-                terms["divergence"] = weights["divergence_weight"] * found.divergence
+                terms["divergence"] = weights[1] * found.divergence
             if self.hidden_cosine:
                 terms["cosine"] = hidden_cosine(states, other, mask).sum() / items
             return terms
@@ -233,14 +240,37 @@ class TADMixin:
             terms["router"] = extra * (mask.sum() / items)
         return terms
 
+    def _options(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """The options of the loss for a batch."""
+        options = dict(self.loss_options)
+        if self.per_document:
+            options["segment_ids"] = _documents(inputs)
+        if self._needs_teacher:
+            options["vocab_size"] = self.vocab_size
+        return options
+
+    @torch.no_grad()
+    def _both_sums(self, inputs: dict[str, Any]) -> Tensor:
+        """What ``StepScale`` asks of a micro-batch before the step."""
+        inputs = self._prepare_inputs(inputs)
+        targets, options = self.targets(inputs), self._options(inputs)
+        states = targets, targets != IGNORE
+
+        def sums(*given: Any) -> Tensor:
+            return both_sums(self.method, (*given, *states), options)
+
+        return self._instead_of_logits(self.model_wrapped, inputs, sums, True).value
+
     def _instead_of_logits(
         self, model: nn.Module, inputs: dict[str, Any], function: Callable, with_teacher: bool
     ) -> Any:
-        unwrap, teacher = self.accelerator.unwrap_model, None
-        if with_teacher:
-            teacher = self.teacher, unwrap(self.teacher)
-        student = model, unwrap(model, keep_torch_compile=False)
+        teacher = self._with_inner(self.teacher) if with_teacher else None
+        student = self._with_inner(model)
         return instead_of_both_logits(student, teacher, _forward(inputs), function)
+
+    def _with_inner(self, wrapper: nn.Module) -> tuple[nn.Module, nn.Module]:
+        """A model as it is called, and the causal language model in it."""
+        return wrapper, self.accelerator.unwrap_model(wrapper, keep_torch_compile=False)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Adds every loss term, in nats a token over the steps since the last log, to its loss.

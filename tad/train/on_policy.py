@@ -116,10 +116,9 @@ class OnPolicyTrainer(DistillationTrainer):
             return terms
 
         # One forward of both texts: DDP and FSDP expect one forward for each backward.
-        unwrap = self.accelerator.unwrap_model
         return instead_of_both_logits(
-            (model, unwrap(model, keep_torch_compile=False)),
-            (self.teacher, unwrap(self.teacher)),
+            self._with_inner(model),
+            self._with_inner(self.teacher),
             {"input_ids": torch.cat([corpus, written[:, :-1]]), "use_cache": False},
             losses,
             teacher_inputs={"input_ids": written[:, :-1], "use_cache": False},

@@ -32,12 +32,13 @@ from tad.train.on_policy import OnPolicy, OnPolicyTrainer
 from tad.train.trainer import DistillationTrainer
 
 
-def distill(config: str, run: RunId, *, force: bool = False) -> None:
-    """Train the student of ``run``; a finished run is left as it is, unless ``force``.
+def distill(config: str, run_id: str, *, force: bool = False) -> None:
+    """Train the student of a run; a finished run is left as it is, unless ``force``.
 
     Raises UserError for bad input.
     """
-    suite = load_suite(config)
+    suite = load_suite(config)  # first: it may bring methods of its own
+    run = RunId.parse(run_id)
     spec, layout = run_spec(suite, run), Layout.work(suite.scale)
     tokenizer = load_tokenizer(spec.tokenizer)
     run_job(
@@ -114,5 +115,5 @@ def main(arguments: list[str] | None = None) -> int:
     plain_logging()
     return exit_code(
         "run",
-        lambda: distill(options.config, RunId.parse(options.run), force=options.force),
+        lambda: distill(options.config, options.run, force=options.force),
     )

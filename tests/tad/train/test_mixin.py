@@ -328,20 +328,21 @@ def test_errors_name_the_value_and_the_cure(tmp_path, pair, tiny_llama):
         make(tmp_path, student, other).compute_loss(student, collate(sequences()))
 
 
+def tokenizer():
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    words = {f"w{i}": i for i in range(64)}
+    inner = Tokenizer(models.WordLevel(words, unk_token="w1"))
+    return PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="w0", eos_token="w0")
+
+
 @needs_trl
 def test_sft_trainer_takes_the_same_step(tmp_path, tiny_llama):
     from trl import SFTConfig, SFTTrainer
 
     class TADSFTTrainer(TADMixin, SFTTrainer):
         pass
-
-    def tokenizer():
-        from tokenizers import Tokenizer, models
-        from transformers import PreTrainedTokenizerFast
-
-        words = {f"w{i}": i for i in range(64)}
-        inner = Tokenizer(models.WordLevel(words, unk_token="w1"))
-        return PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="w0", eos_token="w0")
 
     from datasets import Dataset
 

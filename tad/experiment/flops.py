@@ -6,9 +6,8 @@
 Counted are matrix multiplications: two FLOPs a multiply-add, forward once, and backward twice more
 (once for inputs, once for weights; a frozen matrix has no second part). Norms, rotary embedding,
 softmax, biases and the optimiser are left out: below a percent together. What the loss itself
-costs is elementwise and reported apart. Light to import: the exact count needs only the shape, and
-``account_of_model`` takes the same from a transformers model on the meta device (tests keep both,
-and torch's own counter, equal).
+costs is elementwise and reported apart. Light to import: the exact count needs only the shape
+(tests keep it equal to a count over the modules of a transformers model, and to torch's counter).
 
 All counts are per token of the student's training data unless said otherwise.
 """
@@ -17,15 +16,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from tad.command import PROJECT, UserError, command_line, exit_code
 from tad.experiment.config import Suite, load_suite
-from tad.experiment.schema import Family, Shape
+from tad.experiment.families import FAMILIES, Family
+from tad.experiment.schema import Shape
 from tad.methods import MATCHED_TO, ROWS, row
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
 
 MILLION = 1_000_000
 
@@ -128,58 +125,14 @@ def account_of_shape(family: Family, shape: Shape, *, max_positions: int = 8192)
     hidden, width = shape.hidden_size, shape.heads * shape.head_dim
     keys = shape.kv_heads * shape.head_dim
     attention = hidden * (width + 2 * keys) + width * hidden
-    # The MLPs of Phi and OPT have two matrices, the gated ones three.
-    mlp = (2 if family in ("phi", "opt") else 3) * hidden * shape.intermediate_size
+    mlp = FAMILIES[family].mlp_matrices * hidden * shape.intermediate_size
     vocabulary = 2 * shape.vocab_size * hidden
     return Account(
         linear=2 * shape.layers * (attention + mlp),
         output=vocabulary,
         stored=0 if shape.tied else vocabulary,
         pair=4 * shape.layers * width,
-        windows=_windows(family, shape.layers, max_positions),
-    )
-
-
-def _windows(family: Family, layers: int, max_positions: int) -> tuple[int | None, ...]:
-    if family == "gemma2":
-        return tuple(max_positions // 2 if layer % 2 == 0 else None for layer in range(layers))
-    if family == "phi3":
-        return (max_positions // 2 - 1,) * layers
-    return (None,) * layers
-
-
-def account_of_model(config: PreTrainedConfig) -> Account:
-    """The account of a transformers configuration, by building the model on the meta device.
-
-    Every ``nn.Linear`` of the real module tree is counted, so nothing of the architecture is
-    assumed. Raises ArchitectureError for a configuration of no family of this project.
-    """
-    import torch
-
-    from tad.models.architectures import new_model, shape_of
-
-    with torch.device("meta"):
-        model = new_model(config, seed=0)
-    head = model.get_output_embeddings()
-    linear = sum(
-        2 * module.in_features * module.out_features
-        for module in model.modules()
-        if isinstance(module, torch.nn.Linear) and module is not head
-    )
-    shape = shape_of(config)
-    kinds = getattr(config, "layer_types", None) or ["full_attention"] * shape.layers
-    # Phi3 slides in every layer and lists no kinds.
-    sliding = getattr(config, "sliding_window", None)
-    everywhere = config.model_type == "phi3"
-    output = 2 * head.in_features * head.out_features
-    return Account(
-        linear=linear,
-        output=output,
-        stored=0 if shape.tied else output,
-        pair=4 * shape.layers * shape.heads * shape.head_dim,
-        windows=tuple(
-            sliding if everywhere or kind == "sliding_attention" else None for kind in kinds
-        ),
+        windows=FAMILIES[family].windows(shape.layers, max_positions),
     )
 
 

@@ -9,10 +9,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from tad.experiment.families import Family
+
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 Stage = Literal["scratch", "continued", "math", "supervised"]
-Family = Literal["qwen2", "phi", "gemma2", "phi3", "llama", "opt"]
 
 
 class Strict(BaseModel):
@@ -96,7 +97,8 @@ class Pair(Strict):
     """A teacher and a student, with the token budget of each stage the pair takes part in.
 
     ``hidden_cosine`` adds the cosine loss on last hidden states (Section 3.2.2). ``gpus`` is how
-    many the pair trains on where there are GPUs (Appendix A).
+    many the pair trains on where there are GPUs (Appendix A), ``printed_size`` what the paper says
+    of the student's size.
     """
 
     teacher: str
@@ -104,6 +106,7 @@ class Pair(Strict):
     tokens: dict[Stage, Count]
     hidden_cosine: bool = False
     gpus: Count = 1
+    printed_size: str | None = None
 
 
 class MiniPLM(Strict):

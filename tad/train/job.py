@@ -29,9 +29,8 @@ from transformers import (
 )
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from tad.baselines.blocks import training_rows
 from tad.data.instruct import InstructionRows, collate, open_rows
-from tad.data.packing import PackedTokens
+from tad.data.packing import PackedTokens, training_rows
 from tad.experiment.layout import MODEL_FILES
 from tad.experiment.specs import Optimisation, PretrainSpec, RunSpec
 from tad.records import fingerprint, provenance, read_json, write_json, write_json_lines

@@ -13,6 +13,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from tad.command import command_line, exit_code
+from tad.data.vocabulary import size
 from tad.experiment.config import load_suite
 from tad.experiment.layout import Layout
 from tad.experiment.specs import PretrainSpec, pretrain_spec
@@ -46,7 +47,7 @@ def pretrain(config: str, model: str, checkpoint: str | None, *, force: bool = F
 
 def _model(spec: PretrainSpec, tokenizer: Any) -> PreTrainedModel:
     if spec.start is not None:
-        return load_model(spec.start, training=True)
+        return load_model(spec.start, training=True, vocab_size=size(tokenizer))
     config = architecture_config(
         spec.family,
         spec.shape,

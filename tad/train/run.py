@@ -19,7 +19,7 @@ from tad.baselines.generation import GeneratedTokens
 from tad.baselines.selection import selected_rows
 from tad.command import command_line, exit_code
 from tad.data.packing import PackedTokens
-from tad.data.vocabulary import shared_vocabulary
+from tad.data.vocabulary import check_tokenizer, shared_vocabulary, size
 from tad.experiment.config import load_suite
 from tad.experiment.layout import Layout
 from tad.experiment.run_id import RunId
@@ -88,13 +88,14 @@ def _train_rows(spec: RunSpec) -> Callable[[], tuple[Dataset, str]] | None:
 
 def _models(spec: RunSpec, tokenizer: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
     """The student, and the teacher with the vocabulary the two share."""
-    teacher = load_model(spec.teacher, training=False)
+    teacher = load_model(spec.teacher, training=False, vocab_size=size(tokenizer))
     if spec.start is None:
         assert spec.shape is not None  # a spec has one of the two
         student = build_student(teacher, spec.shape, seed=spec.optimisation.seed)
         choose_attention(student, training=True)
     else:
-        student = load_model(spec.start, training=True)
+        check_tokenizer(tokenizer, spec.start)
+        student = load_model(spec.start, training=True, vocab_size=size(tokenizer))
     shared = shared_vocabulary(
         load_tokenizer(spec.teacher),
         tokenizer,

@@ -15,17 +15,17 @@ from tad.experiment.config import load_suite
 from tad.experiment.flops import (
     EXECUTED,
     PAPER,
+    Account,
     Assumptions,
     Conventions,
     FlopsError,
-    account_of_model,
     account_of_shape,
     method_cost,
     pair_account,
 )
 from tad.experiment.schema import Shape
 from tad.methods import MethodError
-from tad.models.architectures import CLASSES, architecture_config, new_model
+from tad.models.architectures import CLASSES, architecture_config, new_model, shape_of
 
 CONTEXT, BATCH, POSITIONS = 24, 2, 128
 TINY = Shape(
@@ -52,6 +52,33 @@ def tiny_config(family: str, *, tied: bool = True):
     # Eager attention multiplies all pairs with plain matmuls, which the counter sees.
     config._attn_implementation = "eager"
     return config, shape
+
+
+def account_of_model(config) -> Account:
+    """The account from the real module tree on the meta device: every ``nn.Linear`` is counted."""
+    with torch.device("meta"):
+        model = new_model(config, seed=0)
+    head = model.get_output_embeddings()
+    linear = sum(
+        2 * module.in_features * module.out_features
+        for module in model.modules()
+        if isinstance(module, torch.nn.Linear) and module is not head
+    )
+    shape = shape_of(config)
+    kinds = getattr(config, "layer_types", None) or ["full_attention"] * shape.layers
+    # Phi3 slides in every layer and lists no kinds.
+    sliding = getattr(config, "sliding_window", None)
+    everywhere = config.model_type == "phi3"
+    output = 2 * head.in_features * head.out_features
+    return Account(
+        linear=linear,
+        output=output,
+        stored=0 if shape.tied else output,
+        pair=4 * shape.layers * shape.heads * shape.head_dim,
+        windows=tuple(
+            sliding if everywhere or kind == "sliding_attention" else None for kind in kinds
+        ),
+    )
 
 
 def counted(config, *, train: bool, freeze: bool = False) -> float:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from tokenizers.processors import TemplateProcessing
 
 from tad.data.instruct import (
     InstructionError,
@@ -16,14 +17,18 @@ from tad.data.instruct import (
     examples,
     main,
     open_rows,
-    prompt_and_response,
     tokenize,
 )
 from tad.data.packing import DataError
+from tad.data.prepare import load_encoder, train_tokenizer
+from tad.data.prepare import main as data
+from tad.data.vocabulary import bos_tokens
 from tad.experiment.schema import InstructionSource
+from tad.models.loading import load_tokenizer
+from tests.tad.made_up_text import nonsense
 from tests.workflow.conftest import Project, make_project
 
-SHARED = Path(__file__).parents[2] / "../shared/data/instruct/math.jsonl"
+SHARED = Path(__file__).parents[3] / "../shared/data/instruct/math.jsonl"
 SOURCE = {"path": "instruct.jsonl"}
 SUPERVISED = {
     "corpus": "instruct", "batch_size": 4, "context": 80, "learning_rate": 1e-3,
@@ -49,8 +54,6 @@ def project(tmp_path, monkeypatch) -> Project:
     )
     project.config.write_text(text)
     monkeypatch.chdir(project.folder)
-    from tad.data.prepare import main as data
-
     assert data(["tokenizer", "--config", "tiny.yaml", "--tokenizer", "qwen"]) == 0
     return project
 
@@ -60,8 +63,6 @@ def run(*more: str) -> int:
 
 
 def test_only_the_response_is_learnt(project):
-    from tad.models.loading import load_tokenizer
-
     assert run() == 0
     tokenizer = load_tokenizer("work/tiny/tokenizers/qwen")
     rows = InstructionRows("work/tiny/data/instruct/qwen", "train", 80)
@@ -117,13 +118,19 @@ def test_long_examples_are_left_out_and_counted(project, capsys):
     ("source", "message"),
     [
         ({"path": "none.jsonl"}, "none.jsonl: no such file"),
-        ({**SOURCE, "answer": "reply"}, "row 1: field 'reply' holds no text.*question, answer"),
+        ({"path": "empty.jsonl"}, "instruct: 0 examples of at most 80 tokens .* 35 are asked for"),
+        ({"path": "bad.jsonl"}, "bad.jsonl: line 2: not valid JSON"),
+        ({"path": "list.jsonl"}, "list.jsonl: line 1: list found, must be an object"),
+        ({**SOURCE, "answer": "reply"}, "line 1: field 'reply' holds no text.*question, answer"),
         ({**SOURCE, "layout": "chat"}, "has no chat template"),
     ],
 )
 def test_faults_of_a_source_are_named(project, source, message, capsys):
     config = yaml.safe_load(Path("tiny.yaml").read_text())
     config["instructions"]["instruct"]["sources"] = [source]
+    Path("empty.jsonl").write_text("")
+    Path("bad.jsonl").write_text('{"question": "a", "answer": "b"}\n{"question": \n')
+    Path("list.jsonl").write_text("[1, 2]\n")
     Path("tiny.yaml").write_text(yaml.safe_dump(config))
     assert run() == 2
     error = capsys.readouterr().err
@@ -133,25 +140,86 @@ def test_faults_of_a_source_are_named(project, source, message, capsys):
     assert re.search(message, error), error
 
 
-def test_chat_template_and_its_own_special_tokens(tiny_tokenizer):
-    tiny_tokenizer.chat_template = (
-        "{% for m in messages %}<u>{{ m.content }}</u>{% endfor %}"
-        "{% if add_generation_prompt %}<a>{% endif %}"
+CHATML = (
+    "{% for m in messages %}<|start|>{{ m.role }}\n{{ m.content | trim }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
+)
+WRAPPED = (  # a space begins an answer, and the end of the turn is the end of the text
+    "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}[Q] {{ m.content }} [/Q]"
+    "{% else %} {{ m.content }}<|endoftext|>{% endif %}{% endfor %}"
+)
+
+
+def made_tokenizer(folder: Path, template: str | None, *, bos: bool):
+    """A saved tokenizer with marks of turns, whose template adds BOS or not; and its encoder."""
+    tokenizer = train_tokenizer(nonsense(200), 300)
+    tokenizer.add_special_tokens(
+        {"additional_special_tokens": ["<|start|>", "<|end|>"], "bos_token": "<|begin|>"}
     )
-    source = InstructionSource(path="x", layout="chat")
-    pair = prompt_and_response("Why?", "So.", source, tiny_tokenizer)
-    assert pair == ("<u>Why?</u><a>", "So.")
-    ids, start = tokenize(*pair, tiny_tokenizer, chat=True)
-    assert tiny_tokenizer.decode(ids[:start]) == "<u>Why?</u><a>"
-    assert ids[-1] == tiny_tokenizer.eos_token_id
+    if bos:
+        token = ("<|begin|>", tokenizer.convert_tokens_to_ids("<|begin|>"))
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+            single="<|begin|> $A", pair="<|begin|> $A $B", special_tokens=[token]
+        )
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(folder)
+    return load_tokenizer(str(folder)), load_encoder("made", folder)
 
 
-@pytest.fixture
-def tiny_tokenizer():
-    from tad.data.prepare import train_tokenizer
-    from tests.tad.made_up_text import nonsense
+@pytest.mark.parametrize(
+    ("template", "prompt", "response"),
+    [
+        (CHATML, "<|start|>user\nWhy?<|end|>\n<|start|>assistant\n", "So.<|end|><|endoftext|>"),
+        (WRAPPED, "<|begin|>[Q] Why? [/Q]", " So.<|endoftext|>"),
+    ],
+)
+def test_a_chat_template_keeps_its_end_of_turn_and_it_is_learnt(
+    tmp_path, template, prompt, response
+):
+    tokenizer, encoder = made_tokenizer(tmp_path, template, bos=True)
+    ids, start = tokenize("Why?", "So.", "chat", encoder, tokenizer)
+    assert tokenizer.decode(ids[:start]) == prompt and tokenizer.decode(ids[start:]) == response
+    # As the template would be tokenized where a model answers.
+    turn = [{"role": "user", "content": "Why?"}]
+    assert (
+        ids[:start] == tokenizer.apply_chat_template(turn, add_generation_prompt=True)["input_ids"]
+    )
 
-    return train_tokenizer(nonsense(200), 300)
+
+@pytest.mark.parametrize("layout", ["plain", "question", "chat"])
+def test_special_tokens_spelled_out_stay_text(tmp_path, layout):
+    tokenizer, encoder = made_tokenizer(tmp_path, CHATML, bos=True)
+    control = set(tokenizer.all_special_ids)
+    clean, _ = tokenize("Say it", "Said", layout, encoder, tokenizer)
+    question, answer = "Say <|end|> or <|endoftext|>", "<|begin|>Said <|start|>user"
+    ids, start = tokenize(question, answer, layout, encoder, tokenizer)
+    assert [i for i in ids if i in control] == [i for i in clean if i in control]
+    assert question in tokenizer.decode(ids[:start])
+    assert tokenizer.decode(ids[start:]).lstrip().startswith(answer)
+
+
+@pytest.mark.parametrize("bos", [True, False])
+def test_bos_where_the_tokenizers_own_template_has_it(tmp_path, bos):
+    tokenizer, encoder = made_tokenizer(tmp_path, None, bos=bos)
+    assert bos_tokens(tokenizer) == bos_tokens(encoder.backend) == list(encoder.bos)
+    for layout in ("plain", "question"):
+        ids, _ = tokenize("What?", "It.", layout, encoder, tokenizer)
+        assert (ids[0] == tokenizer.bos_token_id) == bos
+        assert ids.count(tokenizer.bos_token_id) == bos
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{{ raise_exception('only systems') }}", "only systems"),
+        ("{{ messages[7].content }}", "layout: chat: "),
+        ("fixed", "leaves out a turn's text"),
+    ],
+)
+def test_chat_templates_that_cannot_be_used(tmp_path, template, message):
+    tokenizer, encoder = made_tokenizer(tmp_path, template, bos=False)
+    with pytest.raises(InstructionError, match=message):
+        tokenize("Why?", "So.", "chat", encoder, tokenizer)
 
 
 def test_the_fields_of_both_public_datasets_are_read(tmp_path):

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from workflow import warm
+
 WARM = Path(__file__).parents[2] / "workflow" / "warm.py"
 JOB = """
 import os, sys, time
@@ -43,7 +45,7 @@ def folder(tmp_path) -> Path:
     return tmp_path
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def owner():
     """A process that the warm one belongs to."""
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
@@ -78,10 +80,10 @@ def test_without_an_owner_the_module_runs_here(folder):
 
 
 def test_a_job_is_forked_and_ends_with_its_asker_and_the_process_with_its_owner(folder, owner):
-    warm = {"TAD_WARM": str(owner.pid)}
+    asked = {"TAD_WARM": str(owner.pid)}
     servers = set()
     for colour in ("green", "red"):
-        job = start(folder, "x", "y z", COLOUR=colour, **warm)
+        job = start(folder, "x", "y z", COLOUR=colour, **asked)
         out, err = job.communicate(timeout=240)
         assert job.returncode == 3 and err == "to stderr\n"
         assert f"{folder} {colour} ['x', 'y z'] __main__ True" in out
@@ -91,11 +93,11 @@ def test_a_job_is_forked_and_ends_with_its_asker_and_the_process_with_its_owner(
 
     # Changed code is what the next job runs.
     (folder / "job.py").write_text("print('new')")
-    job = start(folder, **warm)
+    job = start(folder, **asked)
     assert job.communicate(timeout=60)[0] == "new\n" and job.returncode == 0
 
     (folder / "job.py").write_text(JOB)
-    job = start(folder, "sleep", **warm)
+    job = start(folder, "sleep", **asked)
     child = int(job.stdout.readline())
     assert alive(child) and child != job.pid
     job.send_signal(signal.SIGTERM)
@@ -105,6 +107,24 @@ def test_a_job_is_forked_and_ends_with_its_asker_and_the_process_with_its_owner(
     owner.kill()
     owner.wait()
     assert wait_for(lambda: not alive(next(iter(servers)))), "the process outlived its owner"
+
+
+def test_a_folder_for_temporary_files_with_a_long_name_does_not_matter(folder, owner):
+    deep = folder / ("temporary " * 12) / "files"
+    deep.mkdir(parents=True)
+    job = start(folder, TAD_WARM=str(owner.pid), TMPDIR=str(deep))
+    out, err = job.communicate(timeout=240)
+    assert job.returncode == 3 and err == "to stderr\n"
+    assert f"the job is {job.pid}," not in out and "__main__ True" in out
+
+
+def test_working_without_the_process_is_told(folder, monkeypatch, capsys):
+    monkeypatch.setattr(warm, "LONGEST", 5)
+    monkeypatch.setattr(sys, "argv", ["warm.py", "json.tool", "--help"])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("TAD_WARM", str(os.getpid()))
+    assert warm.main() == 0
+    assert "workflow.warm: loads the libraries for this job alone" in capsys.readouterr().err
 
 
 def test_a_missing_module_is_an_error(folder):

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from tad.baselines import blocks as offline
 from tad.baselines import selection
 from tad.baselines.selection import Selection, SelectionError, log_probabilities, select, translate
-from tad.data.packing import PackedTokens
+from tad.data.packing import PackedTokens, training_rows
 from tad.data.prepare import load_encoder
 from tad.experiment.schema import Shape
 from tad.fused import Head
 from tad.models.architectures import CLASSES, architecture_config, new_model
 
-from .offline_jobs import killed_and_resumed, make_tokenizer, pack_nonsense, save_model, sharpen
+from ..offline_jobs import killed_and_resumed, make_tokenizer, pack_nonsense, save_model, sharpen
 
 CONTEXT = 16
 
@@ -173,6 +173,29 @@ def test_translation_keeps_text_and_documents(places):
     assert (found == theirs.eos_token_id).sum() == 3
 
 
+def test_translated_documents_begin_as_the_reference_begins_them():
+    from tokenizers.processors import TemplateProcessing
+
+    def with_bos(tokenizer, token: str):
+        special = (token, tokenizer.convert_tokens_to_ids(token))
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+            single=f"{token} $A", special_tokens=[special]
+        )
+        return tokenizer
+
+    plain, ours, theirs = make_tokenizer(), make_tokenizer(), make_tokenizer(290, seed=1)
+    ours, theirs = with_bos(ours, "A"), with_bos(theirs, "B")
+    alone = [theirs(text, add_special_tokens=False)["input_ids"] for text in ("a loss", "the tail")]
+    start, end = theirs.convert_tokens_to_ids("B"), theirs.eos_token_id
+    for tokenizer in (plain, ours):
+        first = tokenizer("a loss", add_special_tokens=False)["input_ids"]  # cut from a document
+        ids = [*first, tokenizer.eos_token_id, *tokenizer("the tail")["input_ids"]]
+        found = translate(np.array(ids), tokenizer, theirs)
+        assert found.tolist() == [*alone[0], end, start, *alone[1]]
+    whole = [*ours("a loss")["input_ids"], ours.eos_token_id]
+    assert translate(np.array(whole), ours, theirs).tolist() == [start, *alone[0], end]
+
+
 @pytest.mark.parametrize("family", CLASSES)
 def test_log_probabilities_in_every_family(monkeypatch, family):
     """Soft-capping, biases, sequences of unequal lengths, windows, small chunks."""
@@ -212,8 +235,8 @@ def test_the_pool_is_the_beginning_of_the_training_order():
     expected = training_order(range(20), values).indices  # 35 of 20 sequences: two passes
     assert sorted(expected[:20]) == list(range(20)) and len(set(expected[20:])) == 15
     assert training_order(range(20), values, 7).indices[:28] == expected[7:]
-    assert offline.training_rows(20, 35, 11).tolist() == expected
-    assert offline.training_rows(20, 4, 11).tolist() == expected[:4]
+    assert training_rows(20, 35, 11).tolist() == expected
+    assert training_rows(20, 4, 11).tolist() == expected[:4]
 
 
 # --- Interruption and repetition -----------------------------------------------------------------
@@ -245,7 +268,7 @@ def test_a_resumed_scoring_computes_only_what_is_missing(places, tmp_path, monke
 
 def test_blocks_of_another_job_are_not_used(places, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        from .offline_jobs import die_after
+        from ..offline_jobs import die_after
 
         die_after(patch, 3)
         with pytest.raises(KeyboardInterrupt):

@@ -11,6 +11,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from tad.experiment.schema import Model, Pair, Shape
+from tad.models import students
 from tad.models.architectures import (
     CLASSES,
     architecture_config,
@@ -18,14 +19,13 @@ from tad.models.architectures import (
     rotary_dims,
     shape_of,
 )
-from tad.models.loading import students
 from tad.models.students import (
     build_student,
     student_config,
     trainable_parameters,
 )
 
-EXPERIMENTS = Path(__file__).parents[2] / "config" / "experiments.yaml"
+EXPERIMENTS = Path(__file__).parents[3] / "config" / "experiments.yaml"
 FAMILIES = list(CLASSES)
 
 

@@ -17,7 +17,7 @@ from tad.data import corpora
 from tad.data.corpora import CorpusError, clean_docstring, describe, docstrings, documents
 from tad.experiment.schema import Corpus
 
-SAMPLES = Path(__file__).parents[2].parent / "shared" / "data" / "corpora"
+SAMPLES = Path(__file__).parents[3].parent / "shared" / "data" / "corpora"
 TEXTS = ["First text.", "Zweiter Text, größer.", "three\nlines\n\nof text", "four\u2028not two"]
 
 

@@ -19,7 +19,7 @@ from tad.models.architectures import (
 )
 from tad.models.loading import attention_implementation
 
-EXPERIMENTS = Path(__file__).parents[2] / "config" / "experiments.yaml"
+EXPERIMENTS = Path(__file__).parents[3] / "config" / "experiments.yaml"
 
 PUBLISHED_SIZES = {
     "qwen1.5-1.8b": 1_836_828_672,
@@ -229,7 +229,8 @@ def test_attention_implementation(flash, device, training, monkeypatch):
     monkeypatch.setattr("tad.models.loading.is_flash_attn_2_available", lambda: flash)
     usable = flash and device != "cpu"
     for family in CLASSES:
-        chosen = attention_implementation(family, device, training)
+        config = architecture_config(family, tiny_shape(), vocab_size=61, max_positions=32)
+        chosen = attention_implementation(config, device, training)
         if family == "gemma2":
             assert chosen == ("flash_attention_2" if usable and not training else "eager")
         else:
@@ -239,5 +240,5 @@ def test_attention_implementation(flash, device, training, monkeypatch):
 @pytest.mark.parametrize("family", CLASSES)
 def test_every_family_runs_with_its_implementation_on_the_cpu(family):
     model = tiny_model(family)
-    model.set_attn_implementation(attention_implementation(family, "cpu", True))
+    model.set_attn_implementation(attention_implementation(model.config, "cpu", True))
     assert model(torch.arange(6)[None]).logits.isfinite().all()

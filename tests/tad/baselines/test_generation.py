@@ -1,4 +1,4 @@
-"""tad.baselines.generation: a packed corpus of teacher-written text, the same however it was made."""
+"""Seq-KD: a packed corpus of teacher-written text, the same however it was made."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from tad.baselines import blocks as offline
 from tad.baselines import generation
 from tad.baselines.generation import GeneratedTokens, Generation, GenerationError
-from tad.data.packing import DataError, PackedTokens, read_manifest
+from tad.data.packing import DataError, PackedTokens, read_manifest, training_rows
 from tad.data.prepare import load_encoder
 from tad.divergences import IGNORE
 from tad.models.sampling import choose, uniforms
 
-from .offline_jobs import (
+from ..offline_jobs import (
     die_after,
     killed_and_resumed,
     make_tokenizer,
@@ -63,7 +63,7 @@ def test_rows_are_prompts_and_what_the_teacher_writes(places, tmp_path):
     made, data = (PackedTokens(f, "train", CONTEXT) for f in (tmp_path, places.data))
     assert len(made) == 20
     teacher = LlamaForCausalLM.from_pretrained(places.teacher)
-    rows = offline.training_rows(len(data), 20, 3)
+    rows = training_rows(len(data), 20, 3)
     for place, row in enumerate(rows):
         ids = data[int(row)]["input_ids"][:PROMPT]
         for draw in torch.from_numpy(uniforms(CONTEXT - PROMPT, 3, place)):

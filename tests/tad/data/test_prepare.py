@@ -1,4 +1,4 @@
-"""tad.data.prepare: tokenizers and corpora of a suite, by name, and their command line."""
+"""tad data: tokenizers and corpora of a suite, by name, and their command line."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ import yaml
 from hypothesis import given, settings
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from tad.data.packing import TextEncoder, document_hash, read_manifest, validation_limit
-from tad.data.prepare import (
-    END_OF_TEXT,
+from tad.data import corpora
+from tad.data import prepare as data
+from tad.data.packing import (
+    SPLITS,
     DataError,
     PackedTokens,
-    corpora,
-    load_encoder,
-    main,
-    packing,
-    train_tokenizer,
+    TextEncoder,
+    document_hash,
+    read_manifest,
+    validation_limit,
 )
-from tad.data.prepare import prepare as data
+from tad.data.prepare import END_OF_TEXT, load_encoder, main, train_tokenizer
 from tad.experiment.schema import Corpus
 
-from .made_up_text import ANY_TEXT, make_encoder, nonsense, read_split
+from ..made_up_text import ANY_TEXT, make_encoder, nonsense, read_split
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 SAMPLES = REPOSITORY.parent / "shared" / "data" / "corpora"
 
 
@@ -92,7 +92,7 @@ def test_an_end_of_text_token_spelled_out_in_a_text_is_text(encoder):
 
 
 def test_folder_without_tokenizer_or_without_end_of_text(tmp_path):
-    with pytest.raises(DataError, match="tokenizer.json: missing; make it with: python -m tad.dat"):
+    with pytest.raises(DataError, match="tokenizer.json: missing; make it with: tad data"):
         load_encoder("bpe", tmp_path)
     train_tokenizer(nonsense(200), 320).save_pretrained(tmp_path)
     config = json.loads((tmp_path / "tokenizer_config.json").read_text())
@@ -146,7 +146,7 @@ def error(capsys, *arguments, **names) -> str:
     capsys.readouterr()
     assert run(*arguments, **names) == 2
     out, err = capsys.readouterr()
-    assert out == "" and err.count("\n") == 1 and err.startswith("tad.data.prepare: ")
+    assert out == "" and err.count("\n") == 1 and err.startswith("tad data: ")
     return err
 
 
@@ -285,18 +285,18 @@ def test_help_shows_examples(capsys):
     assert stopped.value.code == 0
     out = capsys.readouterr().out
     for command in ("tokenizer", "pack", "show"):
-        assert f"python -m tad.data.prepare {command} --config config/smoke.yaml" in out
+        assert f"tad data {command} --config config/smoke.yaml" in out
 
 
 def test_as_a_command(project):
-    command = [sys.executable, "-m", "tad.data.prepare", "pack", "--config", "tiny.yaml"]
+    command = [sys.executable, "-m", "tad", "data", "pack", "--config", "tiny.yaml"]
     done = subprocess.run(
         [*command, "--corpus", "general", "--tokenizer", "bpe"],
         cwd=project, env={"PYTHONPATH": str(REPOSITORY), "HF_HUB_OFFLINE": "1"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 2
-    assert done.stderr.startswith("tad.data.prepare: ") and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("tad data: ") and done.stderr.count("\n") == 1
 
 
 def test_installed_documentation_is_parsed_once(project, monkeypatch):
@@ -343,7 +343,7 @@ def test_real_text_comes_back_from_the_packed_files(project):
     encoder = load_encoder("bpe", Path("work/tiny/tokenizers/bpe"))
     texts = set(corpora.documents(Corpus.model_validate(real)))
     folder = Path("work/tiny/data/general/bpe")
-    for split in packing.SPLITS:
+    for split in SPLITS:
         *whole, last = read_split(folder, split, encoder.eos_id)
         decoded = [encoder.backend.decode(ids) for ids in whole]
         assert len(decoded) >= 3 and set(decoded) <= texts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import hashlib
 import json
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers
 
+from tad.data import packing
 from tad.data.packing import (
     DataError,
     PackedTokens,
@@ -28,12 +30,12 @@ from tad.data.packing import (
     read_manifest,
     validation_limit,
 )
-from tad.data.prepare import END_OF_TEXT, packing
+from tad.data.prepare import END_OF_TEXT
 from tad.experiment.schema import Corpus
 
-from .made_up_text import ANY_TEXT, make_encoder, nonsense, read_split
+from ..made_up_text import ANY_TEXT, make_encoder, nonsense, read_split
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +127,23 @@ def test_no_document_is_in_both_splits_or_twice(encoder, tmp_path):
 
 def files(folder: Path) -> list[bytes]:
     return [(folder / f"{split}.bin").read_bytes() for split in packing.SPLITS]
+
+
+@pytest.mark.parametrize("bos", [1, 0])
+def test_documents_begin_with_bos_unless_it_is_the_end_of_text(encoder, tmp_path, bos):
+    texts = nonsense(40)
+    marked = dataclasses.replace(encoder, bos=(bos,))  # id 0 is the end of text
+    written = 1 if bos else 0
+    expected = [
+        [bos] * written + encoder.encode(text)
+        for text in texts
+        if document_hash(text) >= validation_limit(0.2)
+    ]
+    budget = sum(len(ids) + 1 for ids in expected)
+    manifest = pack(texts, marked, "x", corpus(budget), tmp_path, sources={})
+    assert manifest["bos"] == bool(written)
+    *documents, last = read_split(tmp_path, "train", encoder.eos_id)
+    assert last == [] and sorted(documents) == sorted(expected)
 
 
 def test_the_seed_alone_decides_the_order(encoder, tmp_path, monkeypatch):
@@ -337,7 +356,7 @@ def test_rows_are_copies_that_may_be_written_to(folder):
 
 def test_torch_is_loaded_only_for_rows(folder):
     code = (
-        "import sys; from tad.data.prepare import PackedTokens; "
+        "import sys; from tad.data.packing import PackedTokens; import tad.data.prepare; "
         f"print(len(PackedTokens({str(folder)!r}, 'train', 10)), "
         "[name for name in ('torch', 'transformers', 'datasets') if name in sys.modules])"
     )
@@ -365,7 +384,7 @@ def test_faults_of_a_packed_folder(folder, tmp_path_factory):
         path.write_text(path.read_text().replace('"dtype": "uint16"', '"dtype": "uint8"'))
 
     refused(
-        r"manifest.json: missing; make it with: python -m tad.data.prepare pack",
+        r"manifest.json: missing; make it with: tad data pack",
         change=shutil.rmtree,
     )
     refused("manifest.json: damaged", change=lambda copy: (copy / "manifest.json").write_text("{"))

@@ -11,7 +11,7 @@ from tad.experiment.schema import Shape
 from tad.models.architectures import CLASSES, architecture_config, new_model
 from tad.models.sampling import SamplingError, choose, continuations, uniforms
 
-from .offline_jobs import sharpen
+from ..offline_jobs import sharpen
 
 
 def draw(rows: int, length: int, seed: int = 0) -> torch.Tensor:

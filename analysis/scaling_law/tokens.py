@@ -467,9 +467,3 @@ def _quality_warnings(
     if agreement < 0.5:
         found.append(f"starts-disagree: {agreement:.0%} of the starts reach the optimum")
     return found
-
-
-if __name__ == "__main__":
-    from analysis.scaling_law.cli import main
-
-    raise SystemExit(main())

@@ -30,23 +30,14 @@ BLOCK = 256
 
 SECONDS = "seconds.json"
 
+
 class OfflineError(UserError, ValueError):
     """A request that the corpus or the model cannot meet; the message names the value."""
 
 
 def load_frozen(source: str, vocab_size: int) -> PreTrainedModel:
-    """A model to score or sample with, on the GPU where there is one.
-
-    ``vocab_size`` is that of the tokenizer whose ids it will read. Raises OfflineError for a model
-    that lacks some of them.
-    """
-    model = load_model(source, training=False)
-    rows = model.get_input_embeddings().weight.shape[0]
-    if rows < vocab_size:
-        raise OfflineError(
-            f"{source}: has {rows} token embeddings, and the tokenizer of its input {vocab_size} "
-            "tokens; choose the model or the data so that they fit"
-        )
+    """``load_model`` to score or sample with, on the GPU where there is one. Raises ModelError."""
+    model = load_model(source, training=False, vocab_size=vocab_size)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return model.to(device).eval().requires_grad_(False)
 

@@ -42,6 +42,7 @@ from tad.baselines.blocks import (
 )
 from tad.command import UserError, command_line, exit_code
 from tad.data.packing import PackedTokens, training_rows
+from tad.data.vocabulary import bos_tokens, document_start, same_ids, size
 from tad.divergences import IGNORE
 from tad.fused import Head
 from tad.fused.states import instead_of_logits
@@ -148,7 +149,8 @@ def token_log_probabilities(model: nn.Module, inputs: Tensor, labels: Tensor) ->
         empty = torch.zeros(labels.shape, device=labels.device)
         return empty.masked_scatter(valid, torch.cat(found))
 
-    return instead_of_logits(model, model, {"input_ids": inputs, "use_cache": False}, gather)
+    asked = {"input_ids": inputs, "use_cache": False}
+    return instead_of_logits(model, model, asked, gather).value
 
 
 def _log_probability(states: Tensor, labels: Tensor, head: Head) -> Tensor:
@@ -164,22 +166,25 @@ def translate(
 ) -> np.ndarray:
     """The same text in tokens of another tokenizer, (n,) -> (m,) int64.
 
-    Documents are encoded one by one, with an end-of-text token wherever ``ids`` has one.
+    Documents are encoded one by one, with an end-of-text token wherever ``ids`` has one, and begin
+    as ``theirs`` begins documents.
     """
+    ours_start, theirs_start = (
+        document_start(bos_tokens(tokenizer), tokenizer.eos_token_id)
+        for tokenizer in (ours, theirs)
+    )
     translated: list[int] = []
     for number, piece in enumerate(np.split(ids, np.flatnonzero(ids == ours.eos_token_id))):
         if number:
             translated.append(theirs.eos_token_id)
             piece = piece[1:]
+        begins = piece[: len(ours_start)].tolist() == ours_start if ours_start else number > 0
+        if begins and len(piece):
+            piece = piece[len(ours_start) :]
+            translated += theirs_start
         text = ours.decode(piece.tolist(), clean_up_tokenization_spaces=False)
         translated += theirs(text, add_special_tokens=False, verbose=False)["input_ids"]
     return np.array(translated, np.int64)
-
-
-def same_ids(ours: PreTrainedTokenizerBase, theirs: PreTrainedTokenizerBase) -> bool:
-    """Whether every id of ``ours`` stands for the same string in ``theirs``."""
-    known = theirs.get_vocab()
-    return all(known.get(token) == index for token, index in ours.get_vocab().items())
 
 
 class _Scorer:
@@ -190,10 +195,10 @@ class _Scorer:
         self.tokenizer = load_tokenizer(job.tokenizer or job.teacher)
         self.reference_tokenizer = load_tokenizer(job.reference)
         self.translates = not same_ids(self.tokenizer, self.reference_tokenizer)
-        size = max(self.tokenizer.get_vocab().values()) + 1
-        if (size, self.tokenizer.eos_token_id) != (data.vocab_size, data.eos_id):
+        tokens = size(self.tokenizer)
+        if (tokens, self.tokenizer.eos_token_id) != (data.vocab_size, data.eos_id):
             raise SelectionError(
-                f"{job.tokenizer or job.teacher}: tokenizer of {size} tokens, end of text "
+                f"{job.tokenizer or job.teacher}: tokenizer of {tokens} tokens, end of text "
                 f"{self.tokenizer.eos_token_id}; {job.data} was packed with one of "
                 f"{data.vocab_size} and {data.eos_id}: name that one by --tokenizer"
             )
@@ -205,9 +210,8 @@ class _Scorer:
         translates = who == "reference" and self.translates
 
         def prepare() -> Callable[[int, int], np.ndarray]:
-            theirs = self.reference_tokenizer.get_vocab()
-            size = max(theirs.values()) + 1 if translates else self.data.vocab_size
-            model = load_frozen(getattr(self.job, who), size)
+            tokens = size(self.reference_tokenizer) if translates else self.data.vocab_size
+            model = load_frozen(getattr(self.job, who), tokens)
 
             def compute(first: int, last: int) -> np.ndarray:
                 sequences = list(self._sequences(first, last, translates))

@@ -88,7 +88,8 @@ def run_job(
             train_dataset=rows,
             eval_dataset=_evenly(held_out, values.evaluation_sequences),
             data_collator=collate,
-            fused=values.fused,
+            memory_budget_mb=values.memory_budget_mb,
+            compiled=values.compiled,
             callbacks=[history, folder.callback()],
             **extra,
         )

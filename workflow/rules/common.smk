@@ -1,5 +1,6 @@
 # The suite at hand, and the paths and parameters that the rules ask for. Light imports only: this
 # is read by every `snakemake -n` and by every job on a cluster.
+import difflib
 import json
 import os
 import shlex
@@ -10,16 +11,34 @@ from snakemake.exceptions import WorkflowError
 
 from tad.command import UserError
 from tad.experiment.config import ConfigError, load_suite
-from workflow.items import all_records, check_evaluations, item_records
+from workflow.items import (
+    TARGETS,
+    all_records,
+    check_evaluations,
+    check_target,
+    drawn,
+    target_records,
+)
 from tad.experiment.layout import MODEL_FILES, Layout
 from tad.experiment.run_id import RunId
 from tad.experiment.specs import hub_ids, pretrain_spec, reference_source, run_spec, weights
 
 
-def read_suite(scale):
-    """The suite of config/{scale}.yaml, or of a path to a scale file."""
+def read_suite(values):
+    """The scale file that ``--config scale=`` names (config/SCALE.yaml or a path), and its suite.
+
+    The path is relative where it can be, so that a project may move. Raises WorkflowError.
+    """
+    for key in values:
+        if key not in ("scale", "root"):
+            close = difflib.get_close_matches(key, ("scale", "root"), n=1)
+            hint = f"did you mean {close[0]}? " if close else ""
+            raise WorkflowError(f"--config {key}=...: no such key ({hint}allowed: scale, root)")
+    scale = str(values.get("scale", "smoke"))
     folder = Path(workflow.basedir) / "config"
     path = Path(scale) if scale.endswith(".yaml") else folder / f"{scale}.yaml"
+    if path.is_relative_to(Path.cwd()):
+        path = path.relative_to(Path.cwd())
     try:
         suite = load_suite(path)
         check_evaluations(suite)
@@ -33,7 +52,7 @@ def read_suite(scale):
 os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**32))
 os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**32))
 
-CONFIG, SUITE = read_suite(str(config.get("scale", "smoke")))
+CONFIG, SUITE = read_suite(config)
 LAYOUT = Layout.work(SUITE.scale)
 ROOT = str(LAYOUT.root)
 # Where the targets read records and write tables and figures: what runs here makes, or a folder of
@@ -60,7 +79,6 @@ if TARGET != ROOT:
 
 
 wildcard_constraints:
-    root="(work|results)/[a-z][a-z0-9]*",
     model="[^/]+",
     checkpoint="[^/]+",
     run=r"(scratch|continued|math|supervised)/[^/]+/[^/]+/seed\d+",
@@ -107,7 +125,18 @@ def gpus(run):
 def launcher(wildcards):
     """How a training starts: as a command, or one process a GPU."""
     count = gpus(wildcards.run)
-    return f"torchrun --standalone --nproc-per-node {count} -m tad" if count > 1 else "tad"
+    several = ["torchrun", "--standalone", "--nproc-per-node", str(count), "-m", "tad"]
+    return several if count > 1 else ["tad"]
+
+
+def options(**values):
+    """Words of a command line, ``--batch-size 8``, of the values that are given; rules quote them."""
+    given = {name: value for name, value in values.items() if value is not None}
+    return [
+        str(word)
+        for name, value in given.items()
+        for word in (f"--{name.replace('_', '-')}", value)
+    ]
 
 
 def pretraining_inputs(wildcards):
@@ -142,11 +171,16 @@ def selection_inputs(wildcards):
 def selection_options(wildcards):
     spec = baseline_spec("miniplm")(wildcards)
     values = spec.selection
-    return (
-        f"--teacher {spec.teacher} --reference {values.reference} --data {spec.data}"
-        f" --tokenizer {spec.tokenizer} --context {spec.optimisation.context}"
-        f" --sequences {values.sequences} --delta {values.delta}"
-        f" --seed {spec.optimisation.seed} --out {values.folder}"
+    return options(
+        teacher=spec.teacher,
+        reference=values.reference,
+        data=spec.data,
+        tokenizer=spec.tokenizer,
+        context=spec.optimisation.context,
+        sequences=values.sequences,
+        delta=values.delta,
+        seed=spec.optimisation.seed,
+        out=values.folder,
     )
 
 
@@ -158,11 +192,16 @@ def generation_inputs(wildcards):
 def generation_options(wildcards):
     spec = baseline_spec("seq_kd")(wildcards)
     values = spec.writing
-    return (
-        f"--teacher {spec.teacher} --data {spec.data} --context {spec.optimisation.context}"
-        f" --sequences {values.sequences} --prompt-tokens {values.prompt_tokens}"
-        f" --temperature {values.temperature} --top-p {values.top_p}"
-        f" --seed {spec.optimisation.seed} --out {values.folder}"
+    return options(
+        teacher=spec.teacher,
+        data=spec.data,
+        context=spec.optimisation.context,
+        sequences=values.sequences,
+        prompt_tokens=values.prompt_tokens,
+        temperature=values.temperature,
+        top_p=values.top_p,
+        seed=spec.optimisation.seed,
+        out=values.folder,
     )
 
 
@@ -228,19 +267,16 @@ def corpus_param(name):
 
 def math_options(wildcards):
     settings = math_settings()
-    options = [f"--suite {settings.suite}"]
-    data = settings.data or (str(LAYOUT.problems()) if settings.suite != "paper" else None)
-    for name, value in {
-        "data": data,
-        "prompts": settings.prompts,
-        "shots": settings.shots,
-        "limit": settings.limit,
-        "max-new-tokens": settings.max_new_tokens,
-        "batch-size": settings.batch_size,
-    }.items():
-        if value is not None:
-            options.append(f"--{name} {value}")
-    return " ".join(options)
+    analogues = str(LAYOUT.problems()) if settings.suite != "paper" else None
+    return options(
+        suite=settings.suite,
+        data=settings.data or analogues,
+        prompts=settings.prompts,
+        shots=settings.shots,
+        limit=settings.limit,
+        max_new_tokens=settings.max_new_tokens,
+        batch_size=settings.batch_size,
+    )
 
 
 def math_items(wildcards):
@@ -262,14 +298,13 @@ def analogues():
 
 def fewshot_options(wildcards):
     settings = fewshot_settings()
-    options = [f"--suite {settings.suite} --batch-size {settings.batch_size}"]
-    options += [f"--analogues {folder}" for folder in analogues()]
-    for name in ("shots", "limit"):
-        if getattr(settings, name) is not None:
-            options.append(f"--{name} {getattr(settings, name)}")
-    if settings.local:
-        options.append("--local " + " ".join(f"{k}={v}" for k, v in settings.local.items()))
-    return " ".join(options)
+    local = [f"{task}={folder}" for task, folder in settings.local.items()]
+    return [
+        *options(suite=settings.suite, batch_size=settings.batch_size),
+        *(word for folder in analogues() for word in options(analogues=folder)),
+        *options(shots=settings.shots, limit=settings.limit),
+        *(["--local", *local] if local else []),
+    ]
 
 
 def analogue_tokens(wildcards):
@@ -279,112 +314,39 @@ def analogue_tokens(wildcards):
     return {"data": str(LAYOUT.tokens(wildcards.corpus, tokenizer)), "tokenizer": tokenizer}
 
 
-def records_of(item):
-    """The records that a table or figure is made of, below the root of the wildcards."""
-    return lambda wildcards: [f"{wildcards.root}/{name}" for name in item_records(SUITE, item)]
+def outputs(drawn):
+    """The declared outputs of a drawing, with what the report shows of them.
 
-
-def every_record(wildcards):
-    return [f"{wildcards.root}/{name}" for name in all_records(SUITE)]
-
-
-def calibrated_records(wildcards):
-    runs = [run for run in SUITE.runs("table4") if run.pair == wildcards.pair]
-    return [f"{wildcards.root}/runs/{run}/calibration.json" for run in runs]
-
-
-def calibrated_sums(wildcards):
-    root = wildcards.root
-    names = ("calibration.json", "calibration.npz")
-    return [f"{root}/runs/{run}/{name}" for run in SUITE.runs("table4") for name in names]
-
-
-def selection_runs(item=None):
-    """The selections of the first seed, by run, of one item or of all."""
-    first = SUITE.seeds[0]
-    return [r for r in SUITE.runs(item) if r.method.row.rows == "selected" and r.seed == first]
-
-
-def selection_records(wildcards):
-    names = ("selection.json", "scores.npz")
-    folders = [f"selections/{run.stage}/{run.pair}/seed{run.seed}" for run in selection_runs()]
-    return [f"{wildcards.root}/{folder}/{name}" for folder in folders for name in names]
-
-
-def selection_names(wildcards):
-    """PAIR=FOLDER of each, with the stage where it is not the first."""
-    names = []
-    for run in selection_runs():
-        name = run.pair if run.stage == "scratch" else f"{run.pair}-{run.stage}"
-        folder = f"{wildcards.root}/selections/{run.stage}/{run.pair}/seed{run.seed}"
-        names.append(f"{name}={folder}")
-    return " ".join(names)
-
-
-def table(name):
-    return [f"tables/{name}.{suffix}" for suffix in ("csv", "md", "html", "tex")]
-
-
-def figure(name):
-    return [f"figures/{name}.{suffix}" for suffix in ("png", "pdf", "csv")]
-
-
-# The files of every target, below a root.
-FILES = {
-    "figure1": figure("figure1"),
-    "figure2": figure("figure2"),
-    "heldout": table("heldout"),
-    "ablations": table("ablations"),
-    **{name: table(name) for name in ("table1", "table2", "table3", "table4", "table6", "table7")},
-    "table5": [*table("table5"), *figure("table5")],
-    "table8": table("table8"),
-    "table9": table("table9"),
-    "calibration": [
-        *table("calibration"),
-        *(
-            f"figures/{kind}_{pair}.{suffix}"
-            for kind in ("reliability", "tail")
-            for pair in SUITE.items["table4"].pairs
-            if pair in SUITE.select.pairs
-            for suffix in ("png", "pdf")
-        ),
-    ],
-    "costs": table("costs"),
-    "selection": figure("selection"),
-    "gradients": figure("gradients"),
-    "labels": figure("labels"),
-    "audit": ["tables/audit.html"],
-    "claims": [*table("claims"), *table("claims_by_pair")],
-}
-# The items of which a scale must select one, where that is not the target itself; none: always.
-NEEDS = {
-    "calibration": ["table4"],
-    "costs": ["table1", "table4", "table7"],
-    "selection": [item for item in SUITE.select.items if selection_runs(item)],
-    **dict.fromkeys(("table3", "table9", "gradients", "labels", "audit", "claims")),
-}
-
-
-def available(target):
-    """Whether this scale makes a target."""
-    needed = NEEDS.get(target, [target])
-    return needed is None or bool(set(needed) & set(SUITE.select.items))
+    Committed files (a root in results) are none of them: Snakemake deletes outputs before a job
+    and after one that failed. There a mark is the output, gone once the target is reached, and the
+    files are replaced one by one as they are ready.
+    """
+    if TARGET != ROOT:
+        return [temp(touch(f".snakemake/redrawn/{drawn.name}"))]
+    files = []
+    for file, shown in drawn.outputs(SUITE).items():
+        path = f"{ROOT}/{file}"
+        if shown:
+            label, caption = {"item": shown[0]}, f"../report/{shown[1]}.rst"
+            path = report(path, caption=caption, category=drawn.category, labels=label)
+        files.append(path)
+    return files
 
 
 def files_of(target):
-    """The files of a target. Raises WorkflowError for one that this scale does not select."""
+    """What a target asks for. Raises WorkflowError for one that this scale does not select."""
 
     def files(wildcards):
-        if not available(target):
-            needed = " or ".join(NEEDS.get(target, [target])) or "an item with miniplm"
-            known = ", ".join(SUITE.select.items)
-            raise WorkflowError(f"{needed} is not in select.items of {CONFIG} (those are: {known})")
-        return [f"{TARGET}/{name}" for name in FILES[target]]
+        try:
+            check_target(SUITE, target)
+        except ConfigError as error:
+            raise WorkflowError(str(error))
+        return [file for drawn in TARGETS[target].draws for file in outputs(drawn)]
 
     return files
 
 
 def files_below(kind):
-    """The files of all targets of this scale in the folder ``kind``, tables or figures."""
-    files = [name for target in FILES if available(target) for name in FILES[target]]
-    return [f"{TARGET}/{name}" for name in files if name.startswith(kind)]
+    """What asks for the files of all targets of this scale in the folder ``kind``."""
+    found = [each for _, each in drawn(SUITE) if each.files[0].startswith(kind)]
+    return [file for each in found for file in outputs(each)]

@@ -1,6 +1,6 @@
 # What a user asks for by name: one table, figure or item, and all of them.
 
-for target in FILES:
+for target in TARGETS:
 
     rule:
         name:
@@ -19,12 +19,4 @@ rule figures:
 rule tables:
     input:
         files_below("tables"),
-    localrule: True
-
-
-rule all:
-    default_target: True
-    input:
-        rules.figures.input,
-        rules.tables.input,
     localrule: True

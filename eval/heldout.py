@@ -21,12 +21,12 @@ import torch
 from torch import Tensor, nn
 
 from eval.options import at_least, device_of, writable
-from eval.rows import RowsError, batches, bos_token, check_tokenizer
+from eval.rows import RowsError, batches, check_tokenizer
 from tad import divergences
 from tad.command import command_line, exit_code
 from tad.data.instruct import InstructionRows, open_rows
 from tad.data.packing import PackedTokens
-from tad.data.vocabulary import shared_vocabulary
+from tad.data.vocabulary import bos_tokens, shared_vocabulary
 from tad.divergences import IGNORE
 from tad.records import provenance, write_json
 
@@ -152,7 +152,7 @@ def write_records(options: argparse.Namespace) -> None:
     check_tokenizer(options.model, options.data)
     device = device_of(None)
     tokenizer = load_tokenizer(options.model)
-    bos = bos_token(tokenizer)
+    bos = next(iter(bos_tokens(tokenizer)), None)
     model, teacher, shared = load_model(options.model, training=False).eval().to(device), None, None
     if options.teacher:
         teacher = load_model(options.teacher, training=False).eval().to(device)

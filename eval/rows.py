@@ -28,6 +28,7 @@ def check_tokenizer(model: str, folder: str | Path) -> None:
     saved anew: all ids of the tokenizer that packed, which lies beside the data (``Layout``), must
     stand for the same strings.
     """
+    from tad.data.vocabulary import same_ids
     from tad.models.loading import load_tokenizer
 
     folder = Path(folder)
@@ -40,11 +41,10 @@ def check_tokenizer(model: str, folder: str | Path) -> None:
             f"{model}: no tokenizer.json here; give a model's folder with its tokenizer"
         )
     packer = Layout(folder / "../../..").tokenizer(packed["name"])
-    if _sha256(packer) == packed["sha256"]:
-        ours = load_tokenizer(str(model)).get_vocab()
-        theirs = load_tokenizer(str(packer)).get_vocab()
-        if all(ours.get(token) == index for token, index in theirs.items()):
-            return
+    if _sha256(packer) == packed["sha256"] and same_ids(
+        load_tokenizer(str(packer)), load_tokenizer(str(model))
+    ):
+        return
     raise RowsError(
         f"{folder}: packed by the tokenizer {packed['name']}, which is not that of {model}: its "
         "ids would mean other tokens; pack the text with the model's own"
@@ -69,9 +69,3 @@ def batches(
             numbers = range(start, min(start + size, count))
             yield numbers, collate([rows[number] for number in numbers])
             bar.update(len(numbers))
-
-
-def bos_token(tokenizer: Any) -> int | None:
-    """The token that a tokenizer's own template puts before every text; None if it puts none."""
-    encoded = tokenizer("a", return_special_tokens_mask=True)
-    return encoded["input_ids"][0] if encoded["special_tokens_mask"][0] else None

@@ -31,7 +31,7 @@ from eval.calibration.sums import (
     summarise,
 )
 from eval.options import at_least, device_of, outputs, writable
-from eval.rows import batches, bos_token, check_tokenizer
+from eval.rows import batches, check_tokenizer
 from tad.command import command_line, exit_code
 
 if TYPE_CHECKING:
@@ -331,6 +331,7 @@ def _measure_parser() -> argparse.ArgumentParser:
 
 def _measure(options: argparse.Namespace) -> None:
     from tad.data.instruct import open_rows
+    from tad.data.vocabulary import bos_tokens
     from tad.models.loading import load_tokenizer
 
     at_least(1, context=options.context, positions=options.positions)
@@ -346,7 +347,7 @@ def _measure(options: argparse.Namespace) -> None:
             dtype=options.dtype,
             tail=not options.no_tail,
             seed=options.seed,
-            bos=bos_token(load_tokenizer(model)),
+            bos=next(iter(bos_tokens(load_tokenizer(model))), None),
         )
         named = {"model": model, "data": options.data, "split": options.split}
         found = write(out, metric, {**named, "data_fingerprint": data.fingerprint, **how})

@@ -17,7 +17,7 @@ from eval.math import answers
 from eval.math.answers.verdict import MODES, grade
 from eval.math.generate import MathSetup, fit
 from eval.math.tasks import Task
-from eval.rows import bos_token
+from tad.data.vocabulary import bos_tokens
 from tad.records import RecordError, fingerprint, read_json, write_gzip, write_json
 
 Row = dict[str, Any]
@@ -94,7 +94,7 @@ def _generate(task: Task, engine: Any, partial: Path, key: str, answered: dict[i
     from tqdm import tqdm
 
     partial.parent.mkdir(parents=True, exist_ok=True)
-    bos = bos_token(engine.tokenizer)
+    bos = next(iter(bos_tokens(engine.tokenizer)), None)
     left = [position for position in range(len(task.cases)) if position not in answered]
     fitted = {
         position: fit(task.prompt, task.cases[position].question, engine.tokenizer,

@@ -10,7 +10,7 @@ import torch
 
 from eval import heldout
 from eval.calibration import measure
-from eval.rows import RowsError, batches, bos_token, check_tokenizer
+from eval.rows import RowsError, batches, check_tokenizer
 from tad.data.instruct import open_rows
 from tad.data.packing import pack
 from tad.data.prepare import load_encoder, train_tokenizer
@@ -87,19 +87,6 @@ def test_commands_refuse_it_in_one_line(tree, tmp_path, capsys, command):
     error = capsys.readouterr().err
     assert "pack the text with the model's own" in error and error.count("\n") == 1
     assert not out.exists()
-
-
-def test_bos_is_what_the_template_puts_first(tree):
-    from tokenizers.processors import TemplateProcessing
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(tree / "own")
-    assert bos_token(tokenizer) is None
-    first = tokenizer.convert_ids_to_tokens(0)
-    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-        single=f"{first} $A", special_tokens=[(first, 0)]
-    )
-    assert bos_token(tokenizer) == 0
 
 
 def test_bos_tokens_of_the_rows_are_counted(tree):

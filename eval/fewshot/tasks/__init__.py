@@ -57,9 +57,9 @@ class TaskSpec:
         module, _, name = (self.analogue or "").partition(":")
         try:
             return getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError, ValueError):
+        except (ImportError, AttributeError, ValueError) as error:
             raise FewshotError(
-                f"{self.name}.yaml: analogue: {self.analogue!r} must be module:function"
+                f"{self.name}.yaml: analogue: {self.analogue!r} must be module:function ({error})"
             ) from None
 
 

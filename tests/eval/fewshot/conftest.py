@@ -11,7 +11,7 @@ import pytest
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 from eval.fewshot.analogues import write_analogues
-from eval.fewshot.evaluate import FewshotSuite, FewshotSetup, evaluate_models, items_path
+from eval.fewshot.evaluate import FewshotSetup, FewshotSuite, evaluate_models, items_path
 from tests.tad.made_up_text import prose as documents
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from eval.fewshot.evaluate import (
-    FewshotSuite,
     FewshotSetup,
+    FewshotSuite,
     evaluate_models,
     items_path,
     load_model,

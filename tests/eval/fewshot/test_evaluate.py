@@ -288,6 +288,7 @@ def test_errors_are_one_line_and_name_the_cure(folders, tmp_path, capsys):
         "hellaswag: the hub's dataset cannot be had": ["--suite", "paper"],
         "--limit 0: must be at least 1": [*smoke, "--limit", "0"],
         "--shots -1: must be at least 0": [*smoke, "--shots", "-1"],
+        "--device cuda:7: torch finds no GPU": [*smoke, "--device", "cuda:7"],
         "is a folder": [*smoke, "--out", str(tmp_path)],
         "cannot be written (Not a directory)": [*smoke, "--out", str(tmp_path / "file" / "x.json")],
     }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import json
@@ -83,7 +84,9 @@ def fingerprint(value: Any) -> str:
 def provenance() -> dict[str, Any]:
     """What the numbers of a record depend on besides its configuration."""
     versions = {"python": platform.python_version()}
-    versions |= {name: metadata.version(name) for name in RECORDED_PACKAGES}
+    for name in RECORDED_PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):  # datasets is of the extra suite
+            versions[name] = metadata.version(name)
     return {"versions": versions, "git": _git_state(), "host": _host_class()}
 
 

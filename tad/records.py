@@ -61,6 +61,16 @@ def read_json(path: str | Path) -> Any:
         raise RecordError(f"{path}: not valid JSON ({error}); delete it and rerun") from None
 
 
+def matching(path: str | Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
+    """The record in ``path`` if it is there and has the values of ``wanted``; else None."""
+    try:
+        record = read_json(path)
+    except RecordError:
+        return None
+    fits = isinstance(record, dict) and wanted.items() <= record.items()
+    return record if fits else None
+
+
 def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
     """Read a file of one JSON object a line. Raises RecordError, naming the line."""
     try:

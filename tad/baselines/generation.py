@@ -15,8 +15,8 @@ prompt. ``GeneratedTokens`` therefore leaves out the labels that are prompt toke
 ``PackedTokens`` on the same folder counts all of them, as a corpus of half-generated text.
 
 The randomness of a row depends on the seed and the row alone (``tad.models.sampling``). Kim and
-Rush take the teacher's beam-search mode of a translation. A language model's continuation has no useful
-mode (it repeats itself), so this samples, at a temperature and top-p of your choice.
+Rush take the teacher's beam-search mode of a translation. A language model's continuation has no
+useful mode (it repeats itself), so this samples, at a temperature and top-p of your choice.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ from tad.data.vocabulary import bos_tokens
 from tad.experiment.config import Suite, load_suite
 from tad.experiment.layout import Layout
 from tad.experiment.schema import Corpus, Tokenizer
-from tad.records import write_json
+from tad.records import matching, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -155,12 +155,8 @@ def make_tokenizer(suite: Suite, name: str, layout: Layout, *, force: bool = Fal
 
 
 def _finished_tokenizer(folder: Path, recipe: dict[str, Any]) -> bool:
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        same = all(manifest.get(key) == value for key, value in recipe.items())
-        return same and manifest["sha256"] == _sha256(folder / "tokenizer.json")
-    except (OSError, ValueError, KeyError):
-        return False
+    manifest, path = matching(folder / "manifest.json", recipe), folder / "tokenizer.json"
+    return manifest is not None and path.is_file() and manifest.get("sha256") == _sha256(path)
 
 
 def _training_texts(

@@ -99,10 +99,14 @@ def load_encoder(name: str, folder: Path) -> TextEncoder:
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise DataError(f"{path}: missing; make it with: tad data tokenizer --tokenizer {name}")
-    config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-    eos = config.get("eos_token")
-    eos = eos["content"] if isinstance(eos, dict) else eos
-    backend = Backend.from_file(str(path))
+    try:
+        config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        eos = config.get("eos_token")
+        eos = eos["content"] if isinstance(eos, dict) else eos
+        backend = Backend.from_file(str(path))
+    except Exception as error:  # tokenizers raises nothing more special
+        reason = " ".join(str(error).split())
+        raise DataError(f"{folder}: damaged tokenizer ({reason}); make it anew") from None
     eos_id = backend.token_to_id(eos) if eos else None
     if eos_id is None:
         raise DataError(f"{folder}: end-of-text token {eos!r} is not in the vocabulary")
@@ -176,17 +180,13 @@ def _training_texts(
 
 
 def _fetch(name: str, spec: Tokenizer) -> PreTrainedTokenizerBase:
-    from transformers import AutoTokenizer
+    from tad.models.loading import ModelError, load_tokenizer
 
     source = spec.hub or spec.path
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(
-            f"tokenizers.{name}: {source!r} cannot be loaded ({reason}); check the id, or set "
-            "path to a local folder"
-        ) from None
+        tokenizer = load_tokenizer(source)
+    except ModelError as error:
+        raise DataError(f"tokenizers.{name}: {error}") from None
     if not tokenizer.is_fast:
         raise DataError(f"tokenizers.{name}: {source!r} has no tokenizer.json (fast tokenizer)")
     if tokenizer.eos_token is None:

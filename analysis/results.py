@@ -6,32 +6,89 @@ broken or not finite is an error that names its file.
 
 from __future__ import annotations
 
-import argparse
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from scipy import stats
 
+from tad.command import command_line, exit_code
 from tad.experiment.config import Suite, load_suite
 from tad.experiment.layout import Layout
 from tad.experiment.run_id import RunId
 from tad.experiment.specs import last_checkpoint
-from tad.records import RecordError, read_json, read_json_lines
+from tad.methods import Method
+from tad.records import RecordError, read_json, read_json_lines, write_text
+
+PROJECT = Path(__file__).parents[1]
+TASKS = {
+    "hellaswag": "HS",
+    "winogrande": "WG",
+    "openbookqa": "OBQA",
+    "arc_easy": "ARC-E",
+    "arc_challenge": "ARC-C",
+    "piqa": "PIQA",
+    "siqa": "SIQA",
+    "storycloze": "Story",
+}
+"""Few-shot task to column, in the paper's order; others stand below their own name."""
 
 
-def add_root(parser: argparse.ArgumentParser) -> None:
-    """The options that say which records a command reads: ``--root`` and ``--config``."""
+def draw_command(
+    name: str,
+    text: str | None,
+    arguments: Sequence[str] | None,
+    draw: Callable[..., None],
+    names: Iterable[str] = (),
+) -> int:
+    """The command ``tad NAME [WHAT] --root --config``: draws below a root from its records.
+
+    ``draw`` takes WHAT (one of ``names``, if there are any), the suite and the root.
+    """
+    parser = command_line(name, text)
+    names = list(names)
+    if names:
+        parser.add_argument("what", choices=names, metavar="NAME", help=", ".join(names))
     root = Path("work/smoke")
     parser.add_argument("--root", type=Path, default=root, help=f"where records are ({root})")
     parser.add_argument("--config", help="scale file (default: config/{name of root}.yaml)")
+    options = parser.parse_args(arguments)
+    config = options.config or f"config/{options.root.name}.yaml"
+    what = [options.what] if names else []
+    return exit_code(name, lambda: draw(*what, load_suite(config), options.root))
 
 
-def suite_of(options: argparse.Namespace) -> Suite:
-    """The suite whose runs lie below the root. Raises ConfigError."""
-    return load_suite(options.config or f"config/{options.root.name}.yaml")
+@cache
+def paper_suite() -> Suite:
+    """The paper's own models, pairs and budgets (config/paper.yaml)."""
+    return load_suite(PROJECT / "config" / "paper.yaml")
+
+
+def paper_pairs(item: str) -> list[str]:
+    """The pairs of an item that the paper itself has: those with a printed name."""
+    suite = paper_suite()
+    return [pair for pair in suite.items[item].pairs if suite.pairs[pair].printed]
+
+
+def pair_name(pair: str) -> str:
+    """What the paper calls a pair's student; the id of one that is not in the paper."""
+    entry = paper_suite().pairs.get(pair)
+    return entry.printed if entry and entry.printed else pair
+
+
+def row_name(row: str) -> str:
+    """How tables call a method id, or in its place a checkpoint (``model/checkpoint``) or a model
+    of others (``references/name``)."""
+    model, _, point = row.partition("/")
+    if not point:
+        return Method.parse(row).label
+    if model == "references":
+        return point
+    return model if point == "final" else f"{model} at {point.upper()}"
 
 
 def heldout_frame(root: Path, runs: Iterable[RunId]) -> pd.DataFrame:
@@ -40,7 +97,7 @@ def heldout_frame(root: Path, runs: Iterable[RunId]) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for run in runs:
         path = Layout(root).run(run) / "heldout.json"
-        rows += [{**_keys(run), **row} for row in _metrics(path)]
+        rows += [{**run_keys(run), **row} for row in _metrics(path)]
     return pd.DataFrame(rows)
 
 
@@ -65,7 +122,7 @@ def curve_frame(root: Path, runs: Iterable[RunId]) -> pd.DataFrame:
         for point in points:
             values = {name: point[f"eval_{name}"] for name in ("nll", "kl", "loss")}
             _finite(path, values)
-            rows.append({**_keys(run), "tokens": point["tokens"], **values})
+            rows.append({**run_keys(run), "tokens": point["tokens"], **values})
     return pd.DataFrame(rows)
 
 
@@ -74,19 +131,32 @@ def over_seeds(frame: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:
 
     Columns: ``by``, mean, half (NaN for one seed, which has no interval), seeds.
     """
-
-    def summary(values: pd.Series) -> pd.Series:
-        n = len(values)
-        half = math.nan
-        if n > 1:
-            half = float(stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / math.sqrt(n))
-        return pd.Series({"mean": values.mean(), "half": half, "seeds": n})
-
-    grouped = frame.groupby(by, sort=False)[value].apply(summary).unstack()
-    return grouped.reset_index().astype({"seeds": int})
+    grouped = frame.groupby(by, sort=False)[value]
+    found = grouped.agg(mean="mean", half="var", seeds="size")
+    found["half"] = half_width(found["half"] / found["seeds"], found["seeds"] - 1)
+    return found.reset_index()
 
 
-def _keys(run: RunId) -> dict[str, Any]:
+def half_width(variance: Any, df: Any) -> Any:
+    """Half of the 95% t interval of a mean with this squared error; NaN where ``df`` is 0."""
+    return stats.t.ppf(0.975, df) * np.sqrt(variance)
+
+
+def write_numbers(frame: pd.DataFrame, path: Path, digits: int = 6) -> None:
+    """The numbers of a table or figure as CSV."""
+    text = frame.to_csv(index=False, float_format=f"%.{digits}g", lineterminator="\n")
+    write_text(path, text)
+
+
+def spread(values: Iterable[float]) -> str:
+    """``1,000`` where all are alike, else ``500 to 1,000``."""
+    values = list(values)
+    low, high = min(values), max(values)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def run_keys(run: RunId) -> dict[str, Any]:
+    """The columns that say which run a row is of."""
     return {"stage": run.stage, "pair": run.pair, "method": str(run.method), "seed": run.seed}
 
 

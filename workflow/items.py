@@ -1,6 +1,14 @@
-"""Which records a scale's tables, figures and claims are made of. Light, as the Snakefile asks."""
+"""What a scale's tables, figures and claims are made of, and what files they are. Light to import.
+
+Pairs and methods of each item stand in experiments.yaml; here is which records of them a table or
+figure reads (``RECORDS``), and what users ask for by name (``TARGETS``). The DAG makes its rules of
+this, and the commands check by it.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from tad.experiment.config import ConfigError, Suite
 from tad.experiment.run_id import RunId
@@ -29,12 +37,195 @@ COMPANIONS = {
 """What is written beside a record, and paired tests read."""
 
 
+# --- What is drawn -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """What one ``tad {command}`` draws: ``files`` below a root, of which the report shows some.
+
+    ``shown`` maps files to their label and their caption (workflow/report). ``{pair}`` stands for
+    each selected pair of ``per_pair``, an item.
+    """
+
+    command: str
+    files: tuple[str, ...]
+    shown: dict[str, tuple[str, str]]
+    category: str
+    per_pair: str | None = None
+
+    @property
+    def name(self) -> str:
+        """A name for its rule."""
+        return f"draw_{self.command.replace(' ', '_')}"
+
+    def outputs(self, suite: Suite) -> dict[str, tuple[str, str] | None]:
+        """Its files, with label and caption of those that the report shows."""
+        pairs = [""]
+        if self.per_pair:
+            pairs = [p for p in suite.items[self.per_pair].pairs if p in suite.select.pairs]
+        return {
+            file.format(pair=pair): (self.shown[file][0].format(pair=pair), self.shown[file][1])
+            if file in self.shown
+            else None
+            for pair in pairs
+            for file in self.files
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What is asked for by name. ``needs`` are items of which a scale must select one, if any."""
+
+    draws: tuple[Drawn, ...]
+    needs: tuple[str, ...] = ()
+
+
+def _table(name: str, label: str, caption: str, category: str = "Tables") -> Drawn:
+    files = tuple(f"tables/{name}.{suffix}" for suffix in ("csv", "md", "html", "tex"))
+    shown = {f"tables/{name}.html": (label, caption)}
+    return Drawn(command=f"tables {name}", files=files, shown=shown, category=category)
+
+
+def _figure(name: str, label: str, category: str = "Figures") -> Drawn:
+    files = tuple(f"figures/{name}.{suffix}" for suffix in ("png", "pdf", "csv"))
+    shown = {f"figures/{name}.png": (label, name)}
+    return Drawn(command=f"figures {name}", files=files, shown=shown, category=category)
+
+
+_CALIBRATION = Drawn(
+    command="figures calibration",
+    files=tuple(
+        f"figures/{kind}_{{pair}}.{suffix}"
+        for kind in ("reliability", "tail")
+        for suffix in ("png", "pdf")
+    ),
+    shown={
+        "figures/reliability_{pair}.png": ("Reliability, {pair}", "reliability"),
+        "figures/tail_{pair}.png": ("Tail, {pair}", "tail"),
+    },
+    category="Calibration",
+    per_pair="table4",
+)
+_BOTH_CLAIMS = [
+    _table("claims", "Claims", "claims", "Claims"),
+    _table("claims_by_pair", "Claims, by pair", "claims", "Claims"),
+]
+_CLAIMS = Drawn(
+    command="claims",
+    files=tuple(file for each in _BOTH_CLAIMS for file in each.files),
+    shown={file: text for each in _BOTH_CLAIMS for file, text in each.shown.items()},
+    category="Claims",
+)
+_AUDIT = Drawn(
+    command="tables audit",
+    files=("tables/audit.html",),
+    shown={"tables/audit.html": ("The paper's printed numbers", "audit")},
+    category="Audit",
+)
+
+
+def _item(*draws: Drawn) -> Target:
+    """A target that is an item of experiments.yaml, by the name of its first drawing."""
+    return Target(draws=draws, needs=(draws[0].command.split()[1],))
+
+
+TARGETS: dict[str, Target] = {
+    "figure1": _item(_figure("figure1", "Figure 1")),
+    "figure2": _item(_figure("figure2", "Figure 2")),
+    "heldout": _item(_table("heldout", "Held-out, heldout", "heldout")),
+    "ablations": _item(_table("ablations", "Held-out, ablations", "heldout")),
+    "table1": _item(_table("table1", "Table 1", "fewshot")),
+    "table2": _item(_table("table2", "Table 2", "fewshot")),
+    "table3": Target(draws=(_table("table3", "Table 3", "table3"),)),
+    "table4": _item(_table("table4", "Table 4", "fewshot")),
+    "table5": _item(_table("table5", "Table 5", "table5"), _figure("table5", "Table 5", "Tables")),
+    "table6": _item(_table("table6", "Table 6", "fewshot")),
+    "table7": _item(_table("table7", "Table 7", "math")),
+    "table8": _item(_table("table8", "Table 8", "math")),
+    "table9": Target(draws=(_table("table9", "Table 9", "table9"),)),
+    "calibration": Target(
+        draws=(
+            _table("calibration", "Full-ECE of every student", "calibration", "Calibration"),
+            _CALIBRATION,
+        ),
+        needs=("table4",),
+    ),
+    "costs": Target(
+        draws=(_table("costs", "Costs of the runs", "costs"),),
+        needs=("table1", "table4", "table7"),
+    ),
+    "selection": Target(
+        draws=(_figure("selection", "MiniPLM scores"),), needs=("an item with selected rows",)
+    ),
+    "gradients": Target(draws=(_figure("gradients", "Gradient of tail logits (Section 2.1)"),)),
+    "labels": Target(draws=(_figure("labels", "TAD and DKD against the label"),)),
+    "audit": Target(draws=(_AUDIT,)),
+    "claims": Target(draws=(_CLAIMS,)),
+}
+"""All of them by name."""
+
+
+def check_target(suite: Suite, name: str) -> None:
+    """Raises ConfigError for a target that a scale does not make."""
+    if not available(suite, name):
+        needed = " or ".join(TARGETS[name].needs)
+        known = ", ".join(suite.select.items)
+        raise ConfigError(
+            f"config/{suite.scale}.yaml: {needed} is not in select.items (those are: {known})"
+        )
+
+
+def available(suite: Suite, name: str) -> bool:
+    """Whether a scale makes a target."""
+    if name == "selection":
+        return bool(selection_runs(suite))
+    needs = TARGETS[name].needs
+    return not needs or bool(set(needs) & set(suite.select.items))
+
+
+def drawn(suite: Suite) -> Iterator[tuple[str, Drawn]]:
+    """All that a scale draws, with the target that asks for it."""
+    for name, target in TARGETS.items():
+        if available(suite, name):
+            yield from ((name, each) for each in target.draws)
+
+
+# --- What it is made of --------------------------------------------------------------------------
+
+
+def target_records(suite: Suite, name: str) -> list[str]:
+    """The records that a target is made of, relative to the root."""
+    if name in suite.items:
+        return item_records(suite, name)
+    if name in ("claims", "costs"):
+        return all_records(suite)
+    if name == "calibration":
+        names = ("calibration.json", COMPANIONS["calibration.json"])
+        return [f"runs/{run}/{each}" for run in suite.runs("table4") for each in names]
+    if name == "selection":
+        names = ("selection.json", COMPANIONS["selection.json"])
+        return [f"{selection_folder(r)}/{each}" for r in selection_runs(suite) for each in names]
+    return []
+
+
+def selection_runs(suite: Suite) -> list[RunId]:
+    """The runs of the first seed that train on selected rows."""
+    runs = [run for run in suite.runs() if run.method.row.rows == "selected"]
+    return [run for run in runs if run.seed == suite.seeds[0]]
+
+
+def selection_folder(run: RunId) -> str:
+    """Where the selection of a run is, relative to the root."""
+    return f"selections/{run.stage}/{run.pair}/seed{run.seed}"
+
+
 def offline_record(run: RunId) -> str | None:
     """Where the cost of what was done ahead of a run is recorded, relative to the root."""
-    place = f"{run.stage}/{run.pair}/seed{run.seed}"
     if run.method.row.rows == "selected":
-        return f"selections/{place}/selection.json"
-    return f"generated/{place}/manifest.json" if run.method.row.rows == "teacher_text" else None
+        return f"{selection_folder(run)}/selection.json"
+    written = f"generated/{run.stage}/{run.pair}/seed{run.seed}/manifest.json"
+    return written if run.method.row.rows == "teacher_text" else None
 
 
 def item_records(suite: Suite, item: str) -> list[str]:
@@ -72,6 +263,5 @@ def check_evaluations(suite: Suite) -> None:
     for name in suite.select.items:
         for kind in ("fewshot", "math"):
             if f"{kind}.json" in RECORDS.get(name, ()) and not getattr(suite.evaluation, kind):
-                raise ConfigError(
-                    f"config/{suite.scale}.yaml: evaluation.{kind}: missing, and {name} is made of it"
-                )
+                key = f"config/{suite.scale}.yaml: evaluation.{kind}"
+                raise ConfigError(f"{key}: missing, and {name} is made of it")

@@ -20,15 +20,17 @@ from scipy import stats
 
 from analysis.claims.statistics import ALL, Estimate, Finding, Part, estimate, find
 from analysis.paired import paired_items, read_items
+from analysis.results import row_name, teacher_frame
+from analysis.scaling_law.curves import ITEM, pair_curves
+from analysis.scaling_law.tokens import Fit, difference
 from tad.experiment.config import Suite
 from tad.experiment.layout import Layout
 from tad.experiment.run_id import RunId
-from tad.methods import Method
 from tad.records import RecordError, read_json, read_json_lines
-from workflow.items import RECORDS
+from workflow.items import OF_EVERY_RUN, RECORDS
 
-OF_EVERY_RUN = ("train.jsonl", "manifest.json")
-"""Files that training itself writes, whatever item asked for the run."""
+LATEST = "/latest"
+"""In place of a method: the latest checkpoint of an item."""
 
 Statistic = Callable[["Evidence"], list[Finding]]
 
@@ -133,17 +135,13 @@ class Evidence:
             self._contents[path] = read(path)
         return self._contents[path]
 
-    def folder(self, run: RunId) -> Path:
-        """Where a run's records are."""
-        return self.layout.run(run)
-
     @cached_property
     def layout(self) -> Layout:
         """The paths below the root."""
         return Layout(self.root)
 
     def items(self, path: Path) -> pd.DataFrame:
-        """Results item by item, read once. Raises TableError, naming the file."""
+        """Results item by item, read once. Raises ItemsError, naming the file."""
         if path not in self._contents:
             self._contents[path] = read_items(path)
         return self._contents[path]
@@ -181,7 +179,7 @@ def compare(
             estimates = _differences(evidence, metric, runs, a, b)
             if not estimates:
                 continue
-            what = f"{_name(a)} − {_name(b)}: {metric.name}"
+            what = f"{row_name(a)} − {row_name(b)}: {metric.name}"
             parts += _bounded(what, estimates, sign, margin, within, metric)
         return _findings(parts, metric, _without(lacking + also_lacking))
 
@@ -198,11 +196,11 @@ def chain(metric: Metric, items: Sequence[str], methods: Sequence[str], sign: in
         runs = evidence.runs(items, metric.record)
         present, lacking = _present(evidence, runs, methods, items)
         if len(present) < 2:
-            raise NotTestable(f"only {_name(present[0])} runs at scale {evidence.suite.scale}")
+            raise NotTestable(f"only {row_name(present[0])} runs at scale {evidence.suite.scale}")
         parts = []
         for before, after in zip(present, present[1:], strict=False):
             estimates = _differences(evidence, metric, runs, after, before)
-            what = f"{_name(after)} − {_name(before)}: {metric.name}"
+            what = f"{row_name(after)} − {row_name(before)}: {metric.name}"
             parts += _bounded(what, estimates, sign, 0.0, None, metric)
         return _findings(parts, metric, _without(lacking))
 
@@ -244,6 +242,9 @@ def _present(
     items: Sequence[str],
 ) -> tuple[list[str], list[str]]:
     """The methods that some pair has, and those that none has. Raises NotTestable if none do."""
+    if LATEST in methods:
+        latest = evidence.suite.items[items[0]].checkpoints[-1]
+        methods = [latest if method == LATEST else method for method in methods]
     known = {method for of_pair in runs.values() for method in of_pair}
     known |= {
         "/".join(point)
@@ -254,20 +255,15 @@ def _present(
     present = [method for method in methods if method in known]
     lacking = [method for method in methods if method not in known]
     if not present:
-        names = " or ".join(_name(method) for method in methods)
+        names = " or ".join(row_name(method) for method in methods)
         scale, wanted = evidence.suite.scale, " or ".join(items)
         raise NotTestable(f"scale {scale} does not run {names} for {wanted}")
     return present, lacking
 
 
 def _without(methods: Sequence[str]) -> tuple[str, ...]:
-    names = ", ".join(_name(method) for method in dict.fromkeys(methods))
+    names = ", ".join(row_name(method) for method in dict.fromkeys(methods))
     return (f"without {names}, which this scale does not run",) if names else ()
-
-
-def _name(method: str) -> str:
-    model, _, point = method.partition("/")
-    return f"{model} at {point.upper()}" if point else Method.parse(method).label
 
 
 def _differences(
@@ -300,7 +296,7 @@ def _folders(
     model, _, point = method.partition("/")
     if point:
         return {None: evidence.layout.model(model, point)}
-    return {run.seed: evidence.folder(run) for run in methods.get(method, ())}
+    return {run.seed: evidence.layout.run(run) for run in methods.get(method, ())}
 
 
 def _item_error(evidence: Evidence, couples: Sequence[tuple[Path, Path]]) -> float:
@@ -308,7 +304,7 @@ def _item_error(evidence: Evidence, couples: Sequence[tuple[Path, Path]]) -> flo
 
     All seeds are scored on the same items, so differences are averaged over seeds before their
     spread over items is taken, task by task. 0 where results are not stored item by item.
-    Raises TableError where they are for some runs alone, or of other items.
+    Raises ItemsError where they are for some runs alone, or of other items.
     """
     name = "fewshot.items.jsonl.gz"
     if not any((folder / name).is_file() for couple in couples for folder in couple):
@@ -326,8 +322,8 @@ def _item_error(evidence: Evidence, couples: Sequence[tuple[Path, Path]]) -> flo
 def beyond(ours: str, theirs: str, factor: float) -> Statistic:
     """The loss of ``ours`` is below that of ``theirs`` at ``factor`` times the largest budget.
 
-    By the fits of ``analysis.tables.table5`` and their paired difference; its interval is taken for that
-    of a t statistic with one degree of freedom less than there are seeds.
+    By the fits of ``analysis.scaling_law.curves`` and their paired difference; its interval is
+    taken for that of a t statistic with one degree of freedom less than there are seeds.
     """
 
     def statistic(evidence: Evidence) -> list[Finding]:
@@ -342,11 +338,11 @@ def beyond(ours: str, theirs: str, factor: float) -> Statistic:
                 at = curve.budget * factor
                 estimates[curve.pair] = _gap(curve.fits[ours], curve.fits[theirs], at)
         if not (estimates or refused):
-            names = f"{_name(ours)} and {_name(theirs)}"
+            names = f"{row_name(ours)} and {row_name(theirs)}"
             raise NotTestable(f"scale {evidence.suite.scale} does not run both {names}")
         if not estimates:
             raise NotTestable(f"no fit: {refused[0]}")
-        what = f"{_name(ours)} − {_name(theirs)}: CLM + KL at ×{factor:g} tokens"
+        what = f"{row_name(ours)} − {row_name(theirs)}: CLM + KL at ×{factor:g} tokens"
         part = Part(what, estimates, -1)
         remarks = [f"no fit for {reason}" for reason in refused]
         if factor > 100:
@@ -357,9 +353,7 @@ def beyond(ours: str, theirs: str, factor: float) -> Statistic:
 
 
 def _table5(evidence: Evidence) -> list[Any]:
-    """The fits of ``analysis.tables.table5``, made once. Raises NotTestable where its runs are not."""
-    from analysis.tables.table5 import ITEM, pair_curves
-
+    """The fits of Table 5's runs, made once. Raises NotTestable where its runs are not."""
     suite, key = evidence.suite, evidence.root / ITEM
     if not suite.runs(ITEM) or not set(suite.runs(ITEM)) <= set(suite.runs()):
         raise NotTestable(f"scale {suite.scale} does not train the runs of Table 5")
@@ -368,10 +362,8 @@ def _table5(evidence: Evidence) -> list[Any]:
     return evidence._contents[key]
 
 
-def _gap(ours: Any, theirs: Any, tokens: float) -> Estimate:
+def _gap(ours: Fit, theirs: Fit, tokens: float) -> Estimate:
     """The paired difference of two fits as an estimate."""
-    from analysis.scaling_law.tokens import difference
-
     value, low, high = difference(ours, theirs, tokens)
     seeds = int(ours.runs.max()) + 1
     df = max(seeds - 1, 1)
@@ -388,8 +380,6 @@ def teacher_metrics(evidence: Evidence) -> dict[str, dict[str, float]]:
 
     Raises NotTestable where the scale does not make Figure 2, RecordError for a missing record.
     """
-    from analysis.results import teacher_frame
-
     suite = evidence.suite
     if "figure2" not in suite.select.items:
         raise NotTestable(f"scale {suite.scale} does not make figure2")

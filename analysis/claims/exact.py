@@ -1,7 +1,7 @@
 """Claims that no run decides: gradients, FLOPs, parameter accounts, and the paper's own teachers.
 
-Each function is a statistic as in ``analysis.claims.evidence``. What it finds is computed, so it has
-neither interval nor p-value: it holds or it does not.
+Each function is a statistic as in ``analysis.claims.evidence``. What it finds is computed, so it
+has neither interval nor p-value: it holds or it does not.
 """
 
 from __future__ import annotations
@@ -13,8 +13,13 @@ import pandas as pd
 
 from analysis.claims.evidence import Evidence, NotTestable, teacher_metrics
 from analysis.claims.statistics import ALL, Finding
-from analysis.reported.values import quantity
-from tad.experiment.config import Suite, load_suite
+from analysis.figures.gradients import student_probabilities, teacher_probabilities
+from analysis.reported.audit import BF16_PEAK, WEEK_HOURS
+from analysis.reported.values import quantities, quantity
+from analysis.results import pair_name, paper_pairs, paper_suite
+from analysis.tables.table9 import table9_frame
+from tad.experiment.flops import pair_account, petaflops
+from tad.methods import BASELINE
 
 ROUNDING = 1e-9
 """Differences of gradients in float64 below this are rounding."""
@@ -41,7 +46,6 @@ def _gradients(student_mass: float, k: int = 10, beta: float = 2.0) -> dict[str,
     """
     import torch
 
-    from analysis.figures.gradients import student_probabilities, teacher_probabilities
     from tad.divergences import forward_kl, tail_aware
 
     teacher = teacher_probabilities(k)
@@ -104,7 +108,6 @@ def fixed_point(evidence: Evidence) -> list[Finding]:
     """Section 2.1: the gradient vanishes where the student is the teacher, as for KL."""
     import torch
 
-    from analysis.figures.gradients import teacher_probabilities
     from tad.divergences import tail_aware
 
     target = torch.tensor(np.log(teacher_probabilities(K)))[None, None]
@@ -162,32 +165,22 @@ def tail_mass_rises(evidence: Evidence) -> list[Finding]:
 # --- Costs and sizes, of the paper's own models --------------------------------------------------
 
 
-@cache
-def _paper() -> Suite:
-    from analysis.tables.table9 import PAPER
-
-    return load_suite(PAPER)
-
-
 def _petaflops(pair: str, method: str) -> float:
-    from tad.experiment.flops import petaflops
-
-    return petaflops(_paper(), pair, method)
+    return petaflops(paper_suite(), pair, method)
 
 
-QWEN = ("qwen1.5-1.8b_1.2b", "qwen1.5-1.8b_0.5b")
-LARGER = ("phi2_1b", "qwen2.5-3b_1b", "gemma2-9b_2b")
+def _all_pairs() -> list[str]:
+    """The paper's students from scratch."""
+    return paper_pairs("figure1")
 
 
 def same_flops(evidence: Evidence) -> list[Finding]:
     """TAD costs what Vanilla KD costs, the loss's own elementwise work counted (abstract)."""
-    from tad.experiment.flops import pair_account
-
     gaps = []
-    for pair in (*QWEN, *LARGER):
-        account = pair_account(_paper(), pair)
-        context = _paper().stages["scratch"].context
-        costs = [account.cost(method, context=context) for method in ("tad", "vanilla_kd")]
+    for pair in _all_pairs():
+        account = pair_account(paper_suite(), pair)
+        context = paper_suite().stages["scratch"].context
+        costs = [account.cost(method, context=context) for method in ("tad", BASELINE)]
         ours, theirs = (cost.total + cost.loss for cost in costs)
         gaps.append(100 * (ours / theirs - 1))
     worst = max(gaps, key=abs)
@@ -196,20 +189,23 @@ def same_flops(evidence: Evidence) -> list[Finding]:
 
 def miniplm_overhead(evidence: Evidence) -> list[Finding]:
     """MiniPLM has 33% to 50% more FLOPs than Vanilla KD (Section 3.2.1)."""
-    ratios = [_petaflops(p, "miniplm") / _petaflops(p, "vanilla_kd") - 1 for p in QWEN]
-    percent = [100 * ratio for ratio in ratios]
+    percent = {
+        pair: 100 * (_petaflops(pair, "miniplm") / _petaflops(pair, BASELINE) - 1)
+        for pair in paper_pairs("table1")
+    }
     # "33% to 50%" is rounded; the claim is met by what is near it.
-    holds = all(31 <= value <= 55 for value in percent)
-    remark = f"1.2B {percent[0]:.0f}%, 0.5B {percent[1]:.0f}%; taken as met from 31% to 55%"
-    return _exact("MiniPLM over Vanilla KD, mean", float(np.mean(percent)), "%", holds, remark)
+    holds = all(31 <= value <= 55 for value in percent.values())
+    shown = ", ".join(f"{pair_name(p).split()[-1]} {x:.0f}%" for p, x in percent.items())
+    remark, mean = f"{shown}; taken as met from 31% to 55%", float(np.mean([*percent.values()]))
+    return _exact("MiniPLM over Vanilla KD, mean", mean, "%", holds, remark)
 
 
 def generation_is_dearest(evidence: Evidence) -> list[Finding]:
     """Table 3: Vanilla KD = TAD < MiniPLM < MiniLLM < Seq-KD."""
     order = ("tad", "miniplm", "minillm", "seq_kd")
-    costs = {pair: [_petaflops(pair, method) for method in order] for pair in QWEN}
-    holds = all(costs[p] == sorted(costs[p]) for p in QWEN)
-    ratio = min(costs[pair][-1] / costs[pair][1] for pair in QWEN)
+    costs = [[_petaflops(pair, method) for method in order] for pair in paper_pairs("table1")]
+    holds = all(cost == sorted(cost) for cost in costs)
+    ratio = min(cost[-1] / cost[1] for cost in costs)
     remark = (
         "decoding with cached keys and values costs a forward pass a token, which leaves Seq-KD no "
         "dearer than Vanilla KD; the printed figures would be 12 to 17 teacher passes a token"
@@ -219,18 +215,18 @@ def generation_is_dearest(evidence: Evidence) -> list[Finding]:
 
 def exceeds_1e19(evidence: Evidence) -> list[Finding]:
     """Vanilla KD and TAD exceed 1e19 FLOPs a billion tokens for the larger teachers (3.2.2)."""
-    least = min(_petaflops(pair, m) for pair in LARGER for m in ("vanilla_kd", "tad")) * 1e18
+    least = (
+        min(_petaflops(pair, m) for pair in paper_pairs("table4") for m in (BASELINE, "tad")) * 1e18
+    )
     return _exact("smallest of three pairs", least, "FLOPs / 1B tokens", least > 1e19)
 
 
 def week_of_one_gpu(evidence: Evidence) -> list[Finding]:
     """2B tokens a week and H100 is what the compute needs (Sections 1, 3.2.1)."""
-    from analysis.reported.audit import BF16_PEAK, WEEK_HOURS
-
     use = [
-        100 * _petaflops(pair, "tad") * 1e9 * _paper().pairs[pair].tokens["scratch"]
-        / (_paper().pairs[pair].gpus * WEEK_HOURS * 3600 * BF16_PEAK)
-        for pair in (*QWEN, *LARGER)
+        100 * _petaflops(pair, "tad") * 1e9 * paper_suite().pairs[pair].tokens["scratch"]
+        / (paper_suite().pairs[pair].gpus * WEEK_HOURS * 3600 * BF16_PEAK)
+        for pair in _all_pairs()
     ]  # fmt: skip
     remark = "taken as met if a week means at least 20% of the peak; speed is not measured here"
     return _exact("largest share of peak", max(use), "% of dense bf16", max(use) >= 20, remark)
@@ -238,17 +234,13 @@ def week_of_one_gpu(evidence: Evidence) -> list[Finding]:
 
 @cache
 def _sizes() -> pd.DataFrame:
-    from analysis.tables.table9 import table9_frame
-
-    frame = table9_frame(_paper())
+    frame = table9_frame(paper_suite())
     return frame[frame["reading"] == ""].set_index("pair")
 
 
 def printed_sizes(evidence: Evidence) -> list[Finding]:
     """Each size of Table 9 is a count of the printed shape's parameters."""
-    from analysis.reported.values import PAIR_NAMES
-
-    misses = [PAIR_NAMES[pair] for pair, fits in _sizes()["fits"].items() if not fits]
+    misses = [pair_name(pair) for pair, fits in _sizes()["fits"].items() if not fits]
     remarks = [f"no count rounds to the printed size of {', '.join(misses)}"] if misses else []
     return _exact("students without such a count", len(misses), f"of {len(_sizes())}", not misses,
                   *remarks)  # fmt: skip
@@ -256,8 +248,7 @@ def printed_sizes(evidence: Evidence) -> list[Finding]:
 
 def active_is_non_embedding(evidence: Evidence) -> list[Finding]:
     """All students have about 1B active (non-embedding) parameters, the 0.5B one 475M."""
-    claimed = dict.fromkeys(_sizes().index, quantity("active_all"))
-    claimed[QWEN[1]] = quantity("active_0.5b")
+    claimed = dict.fromkeys(_sizes().index, quantity("active_all")) | quantities("active")
     gaps = {p: 100 * (_sizes().loc[p, "non_embedding"] / a - 1) for p, a in claimed.items()}
     worst = max(gaps.values(), key=abs)
     shown = ", ".join(f"{pair} {gap:+.0f}%" for pair, gap in gaps.items())
@@ -285,12 +276,10 @@ def mismatch_range(evidence: Evidence) -> list[Finding]:
 
 def larger_teachers_agree_more(evidence: Evidence) -> list[Finding]:
     """Larger teachers have lower mismatch rates (Section 2)."""
-    from tad.experiment.flops import pair_account
-
     metrics = _own_teachers(evidence)
     sizes = {
         evidence.suite.pairs[pair].teacher: pair_account(evidence.suite, pair).teacher.linear
-        for pair in (*QWEN, *LARGER)
+        for pair in _all_pairs()
         if evidence.suite.pairs[pair].teacher in metrics
     }
     percent = [100 * metrics[teacher]["mismatch"] for teacher in sorted(sizes, key=sizes.get)]

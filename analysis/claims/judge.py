@@ -3,9 +3,9 @@
     tad claims --root work/mini
 
 Writes ``{root}/tables/claims.{csv,md,html,tex}``, one row a claim, and ``claims_by_pair.*``, the
-same for each pair on its own. ``analysis.claims.listed`` says what is claimed and how it is measured,
-``analysis.claims.statistics`` how a verdict is reached. A record that this scale does not make leaves a
-claim "not testable at this scale"; one that it makes and that is missing is an error.
+same for each pair on its own. ``listed`` says what is claimed and how it is measured,
+``statistics`` how a verdict is reached. A record that this scale does not make leaves a claim "not
+testable at this scale"; one that it makes and that is missing is an error.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.claims.evidence import Evidence, NotTestable
-from analysis.claims.listed import CLAIMS, Claim
+from analysis.claims.listed import CLAIMS, Claim, own_claims
 from analysis.claims.statistics import (
     ALL,
     CONTRADICTED,
@@ -32,9 +32,8 @@ from analysis.claims.statistics import (
     holm,
     verdict,
 )
-from analysis.results import add_root, suite_of
-from analysis.tables.render import Table
-from tad.command import command_line, exit_code
+from analysis.results import draw_command
+from analysis.tables.render import Table, blocks
 from tad.experiment.config import Suite
 
 VERDICTS = (SUPPORTED, CONTRADICTED, INCONCLUSIVE, NOT_TESTABLE)
@@ -51,18 +50,22 @@ class Judged:
 
 
 def judge(
-    suite: Suite, root: Path, claims: Sequence[Claim] = CLAIMS
+    suite: Suite, root: Path, claims: Sequence[Claim] | None = None
 ) -> tuple[list[Judged], list[Judged]]:
     """All claims over the mean of the pairs, and pair by pair.
 
-    The claims are one family of tests, and their breakdown by pairs is another. Raises UserError
-    for a record that is missing or broken.
+    The claims of the paper are one family of tests, those of ours another, and so are their
+    breakdowns by pairs. Raises UserError for a record that is missing or broken.
     """
     evidence = Evidence(suite, Path(root))
+    claims = (*CLAIMS, *own_claims(suite)) if claims is None else claims
     found = [(claim, finding) for claim in claims for finding in _findings(claim, evidence)]
-    whole = [(claim, finding) for claim, finding in found if finding.scope == ALL]
-    parts = [(claim, finding) for claim, finding in found if finding.scope != ALL]
-    return _family(whole), _family(parts)
+
+    def family(whole: bool, ours: bool) -> list[Judged]:
+        return _family([f for f in found if f[0].ours == ours and (f[1].scope == ALL) == whole])
+
+    whole, parts = ([*family(w, False), *family(w, True)] for w in (True, False))
+    return whole, parts
 
 
 def _findings(claim: Claim, evidence: Evidence) -> list[Finding]:
@@ -137,10 +140,8 @@ def claims_table(suite: Suite, numbers: pd.DataFrame) -> Table:
 
 def pairs_table(suite: Suite, numbers: pd.DataFrame) -> Table:
     """The same claims pair by pair."""
-    rows, blocks, last = [], set(), None
+    rows, last = [], None
     for row in numbers.to_dict("records"):
-        if last not in (None, row["id"]):
-            blocks.add(len(rows))
         name = "" if row["id"] == last else row["id"]
         last = row["id"]
         rows.append([name, row["scope"], row["verdict"], *_cells(row)])
@@ -154,7 +155,7 @@ def pairs_table(suite: Suite, numbers: pd.DataFrame) -> Table:
         notes=notes,
         left=5,
         bold=frozenset(_decided(numbers, column=2)),
-        blocks=frozenset(blocks),
+        blocks=blocks(numbers["id"].tolist()),
     )
 
 
@@ -214,9 +215,6 @@ def write(suite: Suite, root: Path) -> None:
     pairs_table(suite, parts).write(root / "tables", "claims_by_pair", parts)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; 0 when the tables are written, 2 for bad input."""
-    parser = command_line("claims", __doc__)
-    add_root(parser)
-    options = parser.parse_args(arguments)
-    return exit_code("claims", lambda: write(suite_of(options), options.root))
+    return draw_command("claims", __doc__, arguments, write)

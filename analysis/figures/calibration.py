@@ -1,15 +1,19 @@
 """Figures of calibration: the reliability diagram behind Full-ECE, and the tail it cannot see.
 
-Both draw from the JSON of ``eval.calibration.measure`` (a mapping of the same keys), one entry a model,
-labelled by the caller. Nothing is computed here but shares.
+Both draw from calibration.json, one entry a student. Nothing is computed here but shares.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.figures.style import BLACK, CYCLE, TEXT_WIDTH, paper_style
+from analysis.figures.style import BLACK, CYCLE, TEXT_WIDTH, method_look, paper_style, save
+from tad.experiment.config import Suite
+from tad.experiment.layout import Layout
+from tad.methods import Method
+from tad.records import read_json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -124,3 +128,32 @@ def _steps(axes: Axes, table: Record, positions: int, look: Mapping[str, Any]) -
     edges = [bins[0]["lower"] or bins[0]["upper"] / 100, *(b["upper"] for b in bins)]
     shares = [b["mass"] / positions for b in bins]
     axes.stairs(shares, edges, color=look["color"])
+
+
+# --- The students of a scale ---------------------------------------------------------------------
+
+
+def shown(methods: Sequence[Method]) -> dict[Method, dict[str, Any]]:
+    """The methods that are drawn, with their look: of one with several settings the usual one and
+    the first, which gets a look of its own. More would not be told apart."""
+    looks = {}
+    for method in methods:
+        if method == Method(method.name):
+            looks[method] = method_look(method)
+        elif method.name not in {seen.name for seen in looks}:
+            looks[method] = {"color": BLACK, "marker": "p"}
+    return looks
+
+
+def draw(name: str, suite: Suite, root: Path) -> None:
+    """Both figures of every pair of Table 4, of the first seed. Raises RecordError."""
+    runs = [run for run in suite.runs("table4") if run.seed == suite.seeds[0]]
+    for pair in dict.fromkeys(run.pair for run in runs):
+        own = {run.method: run for run in runs if run.pair == pair}
+        looks = {method.label: look for method, look in shown(list(own)).items()}
+        records = {
+            method.label: read_json(Layout(root).run(own[method]) / "calibration.json")
+            for method in shown(list(own))
+        }
+        for kind, make in (("reliability", reliability_figure), ("tail", tail_figure)):
+            save(make(records, looks=looks), root / "figures" / f"{kind}_{pair}")

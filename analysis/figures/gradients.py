@@ -1,7 +1,5 @@
 """What TAD does to the gradient of tail logits (Section 2.1, Equations 5 and 6).
 
-    python -m analysis.figures.gradients --out work/figures     # gradients.pdf, .png, .csv
-
 A teacher with K modes and a Zipf tail, and students that differ from it in two ways: how much mass
 their top K have in all, and how they share the rest out. Both gradients come from autograd over
 ``tad.divergences``. Two things are to be seen:
@@ -15,9 +13,6 @@ their top K have in all, and how they share the rest out. Both gradients come fr
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,8 +20,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.figures import style
-from tad.methods import Method
-from tad.records import write_text
+from analysis.results import write_numbers
+from tad.experiment.config import Suite
+from tad.methods import BASELINE, Method
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -144,7 +140,7 @@ def gradient_figure(table: pd.DataFrame) -> Figure:
 
 
 def _draw(axis: Axes, rows: pd.DataFrame) -> None:
-    for column, name in (("kl", "vanilla_kd"), ("tad", "tad-k10-b2")):
+    for column, name in (("kl", BASELINE), ("tad", "tad-k10-b2")):
         look = style.method_look(Method.parse(name)) | {"marker": ""}
         if column == "kl":
             # Wide and below, to be seen where both curves are one.
@@ -153,24 +149,8 @@ def _draw(axis: Axes, rows: pd.DataFrame) -> None:
         axis.plot(rows["student_mass"], rows[column] / rows["p_teacher"], label=label, **look)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line: 0, or 2 after one line about what is wrong."""
-    parser = argparse.ArgumentParser(
-        prog="python -m analysis.figures.gradients",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
-    parser.add_argument("--k", type=int, default=10, help="number of modes")
-    parser.add_argument("--beta", type=float, default=2.0, help="tail weight (Eq. 3)")
-    options = parser.parse_args(arguments)
-    try:
-        table = gradient_table(options.k, options.beta)
-    except ValueError as error:
-        print(f"analysis.figures.gradients: {error}", file=sys.stderr)
-        return 2
-    with style.paper_style():
-        style.save(gradient_figure(table), options.out / "gradients")
-    text = table.to_csv(index=False, float_format="%.8g", lineterminator="\n")
-    write_text(options.out / "gradients.csv", text)
-    return 0
+def draw(name: str, suite: Suite, root: Path) -> None:
+    """Write the figure and its numbers below ``root``; it reads no records."""
+    table = gradient_table()
+    style.save(gradient_figure(table), root / "figures" / name)
+    write_numbers(table, root / "figures" / f"{name}.csv", digits=8)

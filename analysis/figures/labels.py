@@ -1,10 +1,8 @@
 """TAD and DKD on one pair of distributions, whatever the label (Section 2).
 
-    python -m analysis.figures.labels --out work/smoke/figures
-
 TAD decouples around the teacher's modes, DKD (Zhao et al., 2022) around the label. So two positions
 with the same teacher and student distributions and different labels have one TAD loss and two DKD
-losses. Writes ``labels.{png,pdf,csv}``: both losses for every token as the label, in nats.
+losses: both are drawn for every token as the label, in nats.
 """
 
 from __future__ import annotations
@@ -16,9 +14,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.figures import style
-from tad.command import command_line, exit_code
+from analysis.results import write_numbers
+from tad.experiment.config import Suite
 from tad.methods import Method
-from tad.records import write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,18 +72,8 @@ def label_figure(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def draw(folder: Path) -> None:
-    """Write the figure and its numbers to ``folder``."""
+def draw(name: str, suite: Suite, root: Path) -> None:
+    """Write the figure and its numbers below ``root``; it reads no records."""
     table = label_table()
-    with style.paper_style():
-        style.save(label_figure(table), folder / "labels")
-    text = table.to_csv(index=False, float_format="%.8g", lineterminator="\n")
-    write_text(folder / "labels.csv", text)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Command line; 0 when the figure is written."""
-    parser = command_line("analysis.figures.labels", __doc__)
-    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
-    options = parser.parse_args(arguments)
-    return exit_code("analysis.figures.labels", lambda: draw(options.out))
+    style.save(label_figure(table), root / "figures" / name)
+    write_numbers(table, root / "figures" / f"{name}.csv", digits=8)

@@ -1,10 +1,4 @@
-"""Histogram of MiniPLM's difference scores, from the folders that ``tad.baselines.selection`` writes.
-
-    python -m analysis.figures.selection --out work/smoke/figures/selection \\
-        phi2_1b=work/smoke/selection/phi2_1b qwen1.5-1.8b_0.5b=work/smoke/selection/...
-
-Writes ``.pdf``, ``.png`` and ``.csv``; the CSV holds every number that is drawn.
-"""
+"""Histogram of MiniPLM's difference scores, from the folders that ``tad select`` writes."""
 
 from __future__ import annotations
 
@@ -15,9 +9,11 @@ import numpy as np
 import pandas as pd
 
 from analysis.figures import style
-from tad.command import UserError, command_line, exit_code
-from tad.methods import Method
-from tad.records import read_json, write_text
+from analysis.results import write_numbers
+from tad.experiment.config import Suite
+from tad.methods import ROWS
+from tad.records import RecordError, read_json
+from workflow.items import selection_folder, selection_runs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,20 +23,16 @@ DRAWN = 0.995
 """Central share of the scores on the axis; the outermost bins hold what lies beyond."""
 
 
-class SelectionFigureError(UserError, ValueError):
-    """A selection that is missing or named twice; the message names it."""
-
-
 def selection_frame(folder: Path) -> pd.DataFrame:
     """One row a candidate sequence, in training order: index, teacher, reference, score, chosen.
 
-    Log-probabilities and scores are means in nats a token. Raises RecordError or
-    SelectionFigureError for a folder without a finished selection.
+    Log-probabilities and scores are means in nats a token. Raises RecordError
+    for a folder without a finished selection.
     """
     record = read_json(folder / "selection.json")
     path = folder / "scores.npz"
     if not path.is_file():
-        raise SelectionFigureError(f"{path}: missing; make it with tad select")
+        raise RecordError(f"{path}: missing; make it with tad select")
     with np.load(path) as scores:
         frame = pd.DataFrame({name: scores[name] for name in scores.files})
     # By rank and not by threshold: of sequences with equal scores, some may be left out.
@@ -75,29 +67,21 @@ def selection_figure(frames: dict[str, pd.DataFrame]) -> Figure:
 
     ``frames`` maps a pair to its ``selection_frame``.
     """
-    import matplotlib.pyplot as plt
-
-    columns = min(len(frames), 3)
-    rows = -(-len(frames) // columns)
-    width = style.TEXT_WIDTH * (1 if columns > 1 else 0.6)
-    figure, axes = plt.subplots(rows, columns, figsize=(width, 1.9 * rows + 0.2), squeeze=False)
-    for axis, (pair, scores) in zip(axes.flat, frames.items(), strict=False):
-        _draw(axis, scores)
-        axis.set_title(pair.replace("_", " → ", 1))
-    for axis in axes.flat[len(frames) :]:
-        axis.set_visible(False)
-    for axis in axes[:, 0]:
-        axis.set_ylabel("sequences")
-    for axis in axes[-1]:
-        axis.set_xlabel("score (nats/token)")
-    handles = axes.flat[0].get_legend_handles_labels()
+    figure, axes = style.panels(list(frames), 1.9, 0.2)
+    for pair, axis in axes.items():
+        _draw(axis, frames[pair])
+        if axis.get_subplotspec().is_first_col():
+            axis.set_ylabel("sequences")
+        if axis.get_subplotspec().is_last_row():
+            axis.set_xlabel("score (nats/token)")
+    handles = next(iter(axes.values())).get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=2)
     return figure
 
 
 def _draw(axis: Axes, scores: pd.DataFrame) -> None:
     bins = histogram(scores)
-    color = style.method_look(Method("miniplm"))["color"]
+    color = next(row.colour for row in ROWS.values() if row.rows == "selected")
     place, width = bins["low"], bins["high"] - bins["low"]
     axis.bar(place, bins["kept"], width, align="edge", color=color, label="kept")
     dropped = {"bottom": bins["kept"], "color": "#D9D9D9", "label": "dropped"}
@@ -112,34 +96,13 @@ def _draw(axis: Axes, scores: pd.DataFrame) -> None:
     axis.set_ylim(top=1.3 * (bins["kept"] + bins["dropped"]).max())
 
 
-def draw(folders: dict[str, Path], out: Path) -> None:
-    """Write the figure and its CSV to ``out`` with suffixes. Raises UserError."""
-    frames = {pair: selection_frame(folder) for pair, folder in folders.items()}
-    with style.paper_style():
-        style.save(selection_figure(frames), out)
+def draw(name: str, suite: Suite, root: Path) -> None:
+    """Draw the selections of a scale, of its first seed. Raises RecordError."""
+    frames = {}
+    for run in selection_runs(suite):
+        first = run.stage == next(iter(suite.stages))
+        title = run.pair if first else f"{run.pair}-{run.stage}"
+        frames[title] = selection_frame(root / selection_folder(run))
+    style.save(selection_figure(frames), root / "figures" / name)
     bins = pd.concat({pair: histogram(frame) for pair, frame in frames.items()}, names=["pair"])
-    text = bins.reset_index("pair").to_csv(index=False, float_format="%.6g", lineterminator="\n")
-    write_text(out.with_suffix(".csv"), text)
-
-
-def _folders(texts: list[str]) -> dict[str, Path]:
-    folders: dict[str, Path] = {}
-    for text in texts:
-        pair, sign, folder = text.partition("=")
-        if not sign or pair in folders:
-            raise SelectionFigureError(f"{text}: write PAIR=FOLDER, each pair once")
-        folders[pair] = Path(folder)
-    return folders
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Command line; 0 when the figure is written, 2 for bad input."""
-    parser = command_line("analysis.figures.selection", __doc__)
-    parser.add_argument(
-        "selections", nargs="+", help="PAIR=FOLDER of tad.baselines.selection's --out"
-    )
-    parser.add_argument("--out", type=Path, required=True, help="path without suffix")
-    options = parser.parse_args(arguments)
-    return exit_code(
-        "analysis.figures.selection", lambda: draw(_folders(options.selections), options.out)
-    )
+    write_numbers(bins.reset_index("pair"), root / "figures" / f"{name}.csv")

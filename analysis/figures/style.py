@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tad.methods import Method
+from tad.records import write_bytes
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 TEXT_WIDTH = 5.5
@@ -19,17 +22,18 @@ CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000
 """The palette of Okabe and Ito (2008), as in ``tad.methods``, for what is no method."""
 
 BLACK, GREY = "#000000", "#7F7F7F"
-
-
-def row_name(row: str) -> str:
-    """How tables call a method id, or in its place a checkpoint (``tinyllama-1.1b/1t``) or a model
-    of others (``references/llemma-7b``)."""
-    if "/" not in row:
-        return Method.parse(row).label
-    model, point = row.split("/")
-    if model == "references":
-        return point
-    return model if point == "final" else f"{model} at {point.upper()}"
+SETTINGS = {
+    **dict.fromkeys(("font.size", "axes.labelsize", "axes.titlesize"), 8),
+    **dict.fromkeys(("legend.fontsize", "xtick.labelsize", "ytick.labelsize"), 7),
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
+    **dict.fromkeys(("axes.grid", "axes.axisbelow", "figure.constrained_layout.use"), True),
+    **dict.fromkeys(("pdf.fonttype", "ps.fonttype"), 42),  # submission checks refuse Type 3
+    "grid.color": "#E6E6E6",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 3.5,
+    "svg.hashsalt": "tad",
+}
 
 
 def method_look(method: Method) -> dict[str, Any]:
@@ -43,41 +47,64 @@ def paper_style() -> Iterator[None]:
     """A matplotlib context for figures at print size, with fonts that submission checks accept."""
     import matplotlib
 
-    settings = {
-        "font.size": 8,
-        "axes.labelsize": 8,
-        "axes.titlesize": 8,
-        "legend.fontsize": 7,
-        "xtick.labelsize": 7,
-        "ytick.labelsize": 7,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "grid.color": "#E6E6E6",
-        "grid.linewidth": 0.6,
-        "axes.axisbelow": True,
-        "lines.linewidth": 1.3,
-        "lines.markersize": 3.5,
-        "legend.frameon": False,
-        "figure.constrained_layout.use": True,
-        "pdf.fonttype": 42,
-        "ps.fonttype": 42,
-        "svg.hashsalt": "tad",
-    }
     backend = matplotlib.get_backend()
     matplotlib.use("Agg")
     try:
-        with matplotlib.rc_context(settings):
+        with matplotlib.rc_context(SETTINGS):
             yield
     finally:
         matplotlib.use(backend)
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write ``path`` as PDF and PNG (200 dpi), the same bytes for the same figure.
+def panels(
+    pairs: Sequence[str], height: float, more: float = 0.0
+) -> tuple[Figure, dict[str, Axes]]:
+    """A panel for each pair, at most three in a row of ``height`` inches."""
+    import matplotlib.pyplot as plt
 
-    ``path`` has no suffix. The dates that matplotlib would write are left out.
+    columns = min(len(pairs), 3)
+    rows = -(-len(pairs) // columns)
+    size = (TEXT_WIDTH * (1 if columns > 1 else 0.6), height * rows + more)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
+    for axis in axes.flat[len(pairs) :]:
+        axis.set_visible(False)
+    found = dict(zip(pairs, axes.flat, strict=False))
+    for pair, axis in found.items():
+        axis.set_title(pair_title(pair))
+    return figure, found
+
+
+def pair_title(pair: str) -> str:
+    """Teacher and student of a pair id."""
+    return pair.replace("_", " → ", 1)
+
+
+def short(tokens: float) -> str:
+    """2e9 as 2B."""
+    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if tokens >= size:
+            return f"{tokens / size:.3g}{letter}"
+    return f"{tokens:.3g}"
+
+
+def plain_log_labels(axis: Axes) -> None:
+    """A short log axis labelled 1, 2, 5 instead of one lone power of ten."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 3.0, 5.0)))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set_minor_formatter(NullFormatter())
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write ``path`` as PDF and PNG (200 dpi), each whole or not at all.
+
+    ``path`` has no suffix. The dates that matplotlib would write are left out, so that the same
+    figure gives the same bytes.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None, "Producer": None})
-    figure.savefig(path.with_suffix(".png"), dpi=200, metadata={"Software": None})
+    dates = {"pdf": {"CreationDate": None, "Producer": None}, "png": {"Software": None}}
+    for kind, metadata in dates.items():
+        content = io.BytesIO()
+        dpi = 200 if kind == "png" else "figure"
+        figure.savefig(content, format=kind, metadata=metadata, dpi=dpi)
+        write_bytes(path.with_name(f"{path.name}.{kind}"), content.getvalue())

@@ -9,72 +9,62 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from analysis.figures import style
-from analysis.figures.scaling import draw_curve, draw_differences, short
-from analysis.scaling_law.tokens import Fit, FitError, difference
-from tad.methods import Method
+from analysis.results import write_numbers
+from analysis.scaling_law.curves import Curves, pair_curves
+from analysis.scaling_law.tokens import Fit, FitError, difference, sensitivity
+from tad.experiment.config import Suite
+from tad.methods import BASELINE, Method
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BASELINE = "vanilla_kd"
 VARIANTS = ("all", "without the first", "without the first 2", "without the first 25%",
             "without the first 50%", "without the last third")  # fmt: skip
-"""The parts of the points that are drawn, of those of ``analysis.scaling_law.tokens.sensitivity``."""
+"""The parts of the points that are drawn, of those of ``sensitivity``."""
 
 GRID = 60
-
-
-class PairCurves(Protocol):
-    """What of ``analysis.tables.table5.Curves`` is drawn."""
-
-    pair: str
-    budget: float
-    targets: tuple[float, ...]
-    fits: dict[str, Fit | str]
-
-    @property
-    def fitted(self) -> dict[str, Fit]: ...
 
 
 Repeated = Mapping[tuple[str, str], pd.DataFrame]
 """``sensitivity`` tables by pair and method."""
 
 
-def draw(curves: Sequence[PairCurves], repeated: Repeated) -> Figure:
+def figure(curves: Sequence[Curves], repeated: Repeated) -> Figure:
     """All panels. A method without a fit is left out; a pair without any says why, without axes."""
     import matplotlib.pyplot as plt
 
     width = style.TEXT_WIDTH * (0.7 if len(curves) == 1 else 1.0)
     height = 6.0 if any(curve.fitted for curve in curves) else 1.2
-    figure, axes = plt.subplots(
+    page, axes = plt.subplots(
         3, len(curves), figsize=(width, height), squeeze=False, height_ratios=(2.2, 1.1, 1.5)
     )
     for column, curve in zip(axes.T, curves, strict=True):
-        column[0].set_title(curve.pair.replace("_", " → ", 1), pad=11)
+        column[0].set_title(style.pair_title(curve.pair), pad=11)
         if not curve.fitted:
             _say_why(column, curve)
             continue
         _draw_losses(column[0], column[1], curve)
         _draw_variants(column[2], curve, repeated)
     axes[0, 0].set_ylabel("CLM + KL (nats/token)")
-    axes[1, 0].set_ylabel("minus Vanilla KD")
+    axes[1, 0].set_ylabel(f"minus {Method.parse(BASELINE).label}")
     for axis in axes[1, 1:]:
         axis.set_ylabel("")
     axes[2, 0].set_yticks(range(len(VARIANTS)), [_variant_label(name) for name in VARIANTS])
     for axis in axes[2, 1:]:
         axis.set_yticks(range(len(VARIANTS)), [""] * len(VARIANTS))
-    _legend(figure, axes)
-    return figure
+    _legend(page, axes)
+    return page
 
 
-def _say_why(column: np.ndarray, curve: PairCurves) -> None:
+def _say_why(column: np.ndarray, curve: Curves) -> None:
     """In place of the panels of a pair, why it has no fit: the reason of its first method."""
     for axis in column:
         axis.set_axis_off()
@@ -92,10 +82,10 @@ def _legend(figure: Figure, axes: np.ndarray) -> None:
         figure.legend(found.values(), found, loc="outside upper center", ncols=len(found))
 
 
-def _draw_losses(losses: Axes, gaps: Axes, curve: PairCurves) -> None:
+def _draw_losses(losses: Axes, gaps: Axes, curve: Curves) -> None:
     end = max(curve.targets)
     for name, fit in curve.fitted.items():
-        draw_curve(losses, name, fit, end)
+        _draw_curve(losses, name, fit, end)
     points = np.concatenate([fit.loss for fit in curve.fitted.values()])
     ends = [fit.value(end) for fit in curve.fitted.values()]
     # An interval that says nothing may span decades; the axis follows points and curves.
@@ -103,7 +93,7 @@ def _draw_losses(losses: Axes, gaps: Axes, curve: PairCurves) -> None:
     losses.set_ylim(low - 0.35 * (high - low), high + 0.05 * (high - low))
     comparable = _comparable(curve)
     if len(comparable) > 1:
-        draw_differences(gaps, comparable, BASELINE, end)
+        _draw_differences(gaps, comparable, BASELINE, end)
         values = [
             difference(fit, comparable[BASELINE], np.array([curve.budget, end]))[0]
             for name, fit in comparable.items()
@@ -125,7 +115,50 @@ def _draw_losses(losses: Axes, gaps: Axes, curve: PairCurves) -> None:
     gaps.set_xlabel("training tokens")
 
 
-def _comparable(curve: PairCurves) -> dict[str, Fit]:
+def _grid(fit: Fit, end: float) -> np.ndarray:
+    """Tokens to draw at, with one exactly at the last point, where solid turns to dashed."""
+    last = fit.tokens.max()
+    inside = np.geomspace(fit.tokens.min(), last, 60)
+    return np.concatenate([inside, np.geomspace(last, end, 60)[1:]])
+
+
+def _draw_curve(axis: Axes, name: str, fit: Fit, end: float) -> None:
+    """Points of a method and its fitted curve with its 95% band, dashed up to ``end`` tokens."""
+    method = Method.parse(name)
+    look = style.method_look(method)
+    at = _grid(fit, end)
+    low, high = fit.band(at)
+    inside = at <= fit.tokens.max()
+    beyond = at >= fit.tokens.max()
+    label = method.label + ("" if fit.identified else " (not identified)")
+    axis.fill_between(at, low, high, color=look["color"], alpha=0.15, lw=0)
+    axis.plot(at[inside], fit.value(at[inside]), color=look["color"])
+    axis.plot(at[beyond], fit.value(at[beyond]), color=look["color"], linestyle="--")
+    axis.plot(
+        fit.tokens, fit.loss, color=look["color"], marker=look["marker"],
+        linestyle="none", alpha=0.6, markersize=3,
+    )  # fmt: skip
+    axis.plot([], [], color=look["color"], marker=look["marker"], markersize=3, label=label)
+
+
+def _draw_differences(axis: Axes, fits: Mapping[str, Fit], baseline: str, end: float) -> None:
+    """Loss of each other method minus the baseline's, with its paired 95% band."""
+    for name, fit in fits.items():
+        if name == baseline:
+            continue
+        look = style.method_look(Method.parse(name))
+        at = _grid(fit, end)
+        value, low, high = difference(fit, fits[baseline], at)
+        inside = at <= fit.tokens.max()
+        beyond = at >= fit.tokens.max()
+        axis.fill_between(at, low, high, color=look["color"], alpha=0.15, lw=0)
+        axis.plot(at[inside], value[inside], color=look["color"])
+        axis.plot(at[beyond], value[beyond], color=look["color"], linestyle="--")
+    axis.axhline(0, color=style.BLACK, lw=0.6)
+    axis.set_ylabel(f"minus\n{Method.parse(baseline).label}")
+
+
+def _comparable(curve: Curves) -> dict[str, Fit]:
     """Vanilla KD and the fits on the same token counts and runs as its; empty without it."""
     base = curve.fitted.get(BASELINE)
     if base is None:
@@ -140,7 +173,7 @@ def _comparable(curve: PairCurves) -> dict[str, Fit]:
     return same
 
 
-def _draw_variants(axis: Axes, curve: PairCurves, repeated: Repeated) -> None:
+def _draw_variants(axis: Axes, curve: Curves, repeated: Repeated) -> None:
     target = max(curve.targets)
     value, low, high = (f"{name}_at_{target:g}" for name in ("loss", "low", "high"))
     for order, name in enumerate(curve.fitted):
@@ -154,10 +187,10 @@ def _draw_variants(axis: Axes, curve: PairCurves, repeated: Repeated) -> None:
     axis.set_ylim(len(VARIANTS) - 0.4, -0.6)
     axis.set_xlim(*_reach(curve, repeated, value))
     axis.grid(visible=False, axis="y")
-    axis.set_xlabel(f"loss at {short(target)} tokens")
+    axis.set_xlabel(f"loss at {style.short(target)} tokens")
 
 
-def _reach(curve: PairCurves, repeated: Repeated, value: str) -> tuple[float, float]:
+def _reach(curve: Curves, repeated: Repeated, value: str) -> tuple[float, float]:
     """Limits that hold every estimate; bars that run out of them say nothing more."""
     tables = [repeated[curve.pair, name].set_index("variant") for name in curve.fitted]
     values = [float(x) for t in tables if value in t for x in t[value].reindex(VARIANTS).dropna()]
@@ -170,7 +203,7 @@ def _variant_label(name: str) -> str:
     return "all points" if name == "all" else name
 
 
-def figure_numbers(curves: Sequence[PairCurves], repeated: Repeated) -> pd.DataFrame:
+def figure_numbers(curves: Sequence[Curves], repeated: Repeated) -> pd.DataFrame:
     """Every number that is drawn: pair, method, kind, variant, tokens, loss, low, high.
 
     ``kind`` is ``point``, ``curve``, ``minus Vanilla KD`` or ``part of the points`` (``variant``).
@@ -189,7 +222,7 @@ def figure_numbers(curves: Sequence[PairCurves], repeated: Repeated) -> pd.DataF
             ]
             if name in comparable and name != BASELINE:
                 gap, low, high = difference(fit, comparable[BASELINE], at)
-                kind = "minus Vanilla KD"
+                kind = f"minus {Method.parse(BASELINE).label}"
                 parts.append(
                     pd.DataFrame(
                         {"kind": kind, "tokens": at, "loss": gap, "low": low, "high": high}
@@ -210,3 +243,15 @@ def _parts_of_points(table: pd.DataFrame, targets: Sequence[float]) -> pd.DataFr
             values = {key: row.get(f"{key}_at_{target:g}") for key in ("loss", "low", "high")}
             rows.append({"variant": row["variant"], "tokens": target, **values})
     return pd.DataFrame(rows).assign(kind="part of the points")
+
+
+def draw(name: str, suite: Suite, root: Path) -> None:
+    """Draw the figure of a root. Raises UserError for records that are missing or broken."""
+    curves = pair_curves(suite, root)
+    repeated = {
+        (curve.pair, method): sensitivity(fit, curve.targets)
+        for curve in curves
+        for method, fit in curve.fitted.items()
+    }
+    style.save(figure(curves, repeated), root / "figures" / name)
+    write_numbers(figure_numbers(curves, repeated), root / "figures" / f"{name}.csv")

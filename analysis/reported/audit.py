@@ -1,13 +1,14 @@
-"""The audit of the paper's printed numbers: tables of findings, and the text of AUDIT.md.
+"""The audit of the paper's printed numbers: what follows from them, and what does not.
 
-Each function takes nothing and computes from ``results/reported`` alone; ``render`` puts them into
-Markdown, the same bytes each time. Claims of the running text are in ``analysis.reported.text_claims``.
+    tad audit            # writes results/reported/AUDIT.md
+    tad audit --print    # to the terminal
+
+Each table of findings is computed from ``results/reported`` alone; ``render`` puts them into the
+prose of ``audit.template.md`` there, the same bytes each time.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 import textwrap
 from collections.abc import Sequence
 from itertools import product
@@ -17,22 +18,27 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.reported.text_claims import claims
+from analysis.reported import values
+from analysis.reported.text_claims import statements
 from analysis.reported.values import (
-    FOLDER,
     MISS,
     OK,
-    PAIR_NAMES,
     SLACK,
     TASKS,
     WITH_TASKS,
-    ReportedError,
     flops,
     label,
+    pairs,
+    quantities,
     quantity,
     recalculated,
     table,
 )
+from analysis.results import pair_name, paper_suite
+from analysis.tables.render import page
+from tad.command import command_line, exit_code
+from tad.experiment.config import Suite
+from tad.methods import BASELINE, ROWS
 from tad.records import write_text
 
 GRIDS = (
@@ -130,13 +136,12 @@ def throughput() -> pd.DataFrame:
     Columns: pair, gpus, tflops (teraFLOP/s a GPU), share (of the dense bf16 peak), hours (GPU hours
     that the same FLOPs take at 40% of the peak).
     """
-    budgets = {"qwen1.5-1.8b_0.5b": quantity("tokens_0.5b")}
-    rows = []
-    for _, row in flops().query("method == 'vanilla_kd'").iterrows():
+    budgets, rows = quantities("tokens"), []
+    for _, row in flops().query("method == @BASELINE").iterrows():
         pair = row["pair"]
         tokens = budgets.get(pair, quantity("tokens_table4"))
         total = row["petaflops"] * 1e15 * tokens / 1e6
-        gpus = 2 if pair == "gemma2-9b_2b" else 1
+        gpus = paper_suite().pairs[pair].gpus
         rate = total / (gpus * WEEK_HOURS * 3600)
         rows.append((pair, gpus, rate / 1e12, rate / BF16_PEAK, total / (0.4 * BF16_PEAK) / 3600))
     return pd.DataFrame(rows, columns=["pair", "gpus", "tflops", "share", "hours"])
@@ -144,17 +149,18 @@ def throughput() -> pd.DataFrame:
 
 def gpu_hours() -> pd.DataFrame:
     """The cost account of Appendix A.1: quantity, calculated, printed, and whether they agree."""
-    q = quantity
+    q, hours, wall = quantity, quantities("hours"), quantities("wall")
     llemma = q("rho1_gpus") * q("rho1_7b_hours") * q("llemma_tokens") / q("rho1_7b_tokens")
-    ours, theirs = q("tad_llama2_hours"), q("llemma_h100_hours")
+    theirs, (small, large) = q("llemma_h100_hours"), hours
     rows = [
         ("Rho-1 1B, GPU hours", q("rho1_gpus") * q("rho1_1b_hours"), q("rho1_gpu_hours")),
         ("Llemma-7B on H100, GPU hours", llemma, theirs),
         ("A100 against H100, slower by", q("llemma_a100_hours") / theirs, 3.0),
-        ("TAD Llama2-7B, GPU hours", 2 * q("tad_llama2_wall"), ours),
-        ("Rho-1 over TAD TinyLlama", q("rho1_gpu_hours") / q("tad_tinyllama_hours"), 2.5),
-        ("Llemma-7B over TAD Llama2-7B", theirs / ours, q("cost_ratio_llemma")),
-    ]
+        (f"TAD {pair_name(large)}, GPU hours", 2 * wall[large], hours[large]),
+        (f"Rho-1 over TAD {pair_name(small)}", q("rho1_gpu_hours") / hours[small], 2.5),
+        (f"Llemma-7B over TAD {pair_name(large)}", theirs / hours[large],
+         quantities("cost_ratio")[large]),
+    ]  # fmt: skip
     frame = pd.DataFrame(rows, columns=["quantity", "calculated", "printed"])
     frame["agrees"] = (frame["calculated"] / frame["printed"] - 1).abs() < 0.03
     return frame
@@ -172,10 +178,13 @@ def lost_cells() -> pd.DataFrame:
 
 
 def render() -> str:
-    """The text of AUDIT.md."""
-    parts = [_HEAD, _baselines(), _rel(), _rows(), _grid(), _claims(), _flops(), _costs()]
-    parts += [_scaling(), _architectures(), _lost()]
-    return _wrapped("\n\n".join(part.strip("\n") for part in parts)) + "\n"
+    """The text of AUDIT.md: the prose of its template around tables of the findings."""
+    template = (values.FOLDER / "audit.template.md").read_text(encoding="utf-8")
+    makers = (_matched, _rel, _rows, _grid, _claims, _flops, _costs, _scaling, _heads, _lost)
+    found: dict[str, object] = {}
+    for maker in makers:
+        found |= maker()
+    return _wrapped(template.format(**found).strip("\n")) + "\n"
 
 
 def _wrapped(text: str) -> str:
@@ -196,262 +205,147 @@ def _wrapped(text: str) -> str:
     return "\n\n".join(blocks)
 
 
-_HEAD = """\
-# Audit of the paper's printed numbers
-
-Made by `tad audit audit` from the CSV files in this folder; edit those or the
-code, not this page. Printed values are taken as they are. Accuracies are printed to one decimal,
-so a recalculated value can miss by rounding alone: "within rounding" means that some task values
-that print the same would give the printed Avg or Rel, "off" that none would.
-"""
-
-
-def _baselines() -> str:
-    gains = matched_steps()
-    spread = (gains.max() - gains.min()).max()
-    body = _markdown(
-        ["gain over CLM", *(task.upper().replace("_", "-") for task in TASKS)],
-        [[PAIR_NAMES[pair], *(f"{gain:.1f}" for gain in row)] for pair, *row in gains.itertuples()],
-    )
-    return f"""\
-## 1. Baselines that are no runs of this paper, or look like none
-
-The paper quotes Seq-KD and MiniLLM in Table 1 from the MiniPLM paper (arXiv 2410.17215). Comparing
-with that paper's own Table 1, by hand, shows that the CLM, Vanilla KD and MiniPLM rows come from it
-too: all 80 task cells of the five methods agree. Those runs used the Pile, other budgets and
-zero-shot evaluation, so Table 1 holds no Vanilla KD run in TAD's setting, and its Rel compares
-across corpora.
-
-"CLM (Mat.)" of Table 4 exceeds "CLM" by nearly the same step for every student: no task's gains
-differ by more than {spread:.1f} points between students whose matched budgets differ, while the
-sampling error of a single accuracy is 1 to 2 points. These rows are no targets.
-
-{body}"""
-
-
-def _rel() -> str:
-    rows = [[f"`{r.formula}`", f"{r.exact} of {r.of}", f"{r.rounded} of {r.of}"]
-            for r in rel_formulas().itertuples()]  # fmt: skip
-    body = _markdown(["formula", "agree to 0.05", "agree within rounding"], rows)
-    return f"""\
-## 2. Which logarithm Rel uses
-
-The paper writes log without a base. Only base 10, averaged over tasks, explains what is printed:
-
-{body}"""
-
-
-def _rows() -> str:
-    rows = averages()
-    kinds = {"off": MISS, "rounding": SLACK}
-    lines = {kind: [] for kind in kinds}
-    for row in rows.itertuples():
-        for name in ("avg", "rel"):
-            verdict = getattr(row, f"{name}_verdict")
-            for kind, wanted in kinds.items():
-                if verdict == wanted:
-                    sign = "+" if name == "rel" else ""
-                    values = [getattr(row, name), getattr(row, f"{name}_calc")]
-                    shown = [f"{values[0]:{sign}.1f}", f"{values[1]:{sign}.2f}"]
-                    lines[kind].append([str(row.table), row.row, name.capitalize(), *shown])
-    off, rounding = (
-        _markdown(["table", "row", "cell", "printed", "from the tasks"], lines[kind])
-        for kind in kinds
-    )
-    complete = rows["avg_calc"].notna().sum()
-    matched = rows[(rows["table"] == 4) & (rows["method"] == "clm_matched")].iloc[0]
-    return f"""\
-## 3. Avg and Rel of every row
-
-{complete} rows have eight task values. These printed cells are off:
-
-{off}
-
-The Rel of the first is `100 * log10` of the ratio of the averages ({matched.rel_of_avg:+.2f}), a
-formula used nowhere else. Gemma2 MiniPLM's Rel fits its tasks, so it is its Avg that is wrong.
-These agree only if the tasks' rounding is allowed for:
-
-{rounding}"""
-
-
-def _grid() -> str:
-    found = off_grid()
-    rows = [
-        [r.metric, str(r.items), f"{100 / r.items:.4g}", str(r.table), f"{r.off} of {r.of}", r.rows]
-        for r in found.itertuples()
-    ]
-    body = _markdown(["metric", "items", "step", "table", "off", "which"], rows)
-    total = found[found["metric"] == "MATH"][["off", "of"]].sum()
-    return f"""\
-## 4. Accuracies that no single run can give
-
-One run's accuracy is a multiple of 100 / items. Cells further from one than their rounding must be
-averages over runs, of which the paper says nothing, or other numbers of items:
-
-{body}
-
-MATH has 5,000 problems; that {total["of"] - total["off"]} of {total["of"]} values are multiples of
-0.2 says that a set of 500 was used. One SAT question moves an average of eight tasks by
-{100 / 32 / 8:.2f} points."""
-
-
-def _claims() -> str:
-    rows = [[c.where, c.claim, c.verdict, c.finding] for c in claims()]
-    body = _markdown(["where", "claim", "verdict", "from the printed cells"], rows)
-    return f"""\
-## 5. Claims of the text against the tables
-
-{body}"""
-
-
-def _flops() -> str:
-    wide = flops().pivot(index="pair", columns="method", values="petaflops")
-    rows = []
-    for pair in flops()["pair"].unique():
-        row = wide.loc[pair]
-        shown = ["" if pd.isna(row[m]) else f"{row[m]:.1f}" for m in ("vanilla_kd", "miniplm")]
-        over = row["miniplm"] / row["vanilla_kd"] - 1
-        low = (row["miniplm"] - 0.05) / (row["vanilla_kd"] + 0.05) - 1
-        high = (row["miniplm"] + 0.05) / (row["vanilla_kd"] - 0.05) - 1
-        rows.append([PAIR_NAMES[pair], *shown, f"+{over:.0%}", f"+{low:.1%} to +{high:.1%}"])
-    body = _markdown(["pair", "Vanilla KD", "MiniPLM", "overhead", "by rounding"], rows)
-    small, large = wide.loc["qwen1.5-1.8b_0.5b"], wide.loc["qwen1.5-1.8b_1.2b"]
-    return f"""\
-## 6. FLOPs (petaFLOPs for one million tokens)
-
-{body}
-
-- TAD is printed {large["tad"] - large["vanilla_kd"]:.1f} above Vanilla KD in both rows of Table 3.
-  Over a vocabulary of 151,936 that is about {0.1e15 / 1e6 / 151936:.0f} operations an entry and
-  token, where the loss needs some tens: rounding, or a cost that is not told. No target.
-- Seq-KD: the teacher writes the same tokens for both students, so the two figures should differ by
-  what training the students differs by, {large["vanilla_kd"] - small["vanilla_kd"]:.1f}; they
-  differ by {large["seq_kd"] - small["seq_kd"]:.1f}.
-- `python -m analysis.tables.printed_costs` sets our own count beside each of these."""
-
-
-def _costs() -> str:
-    hours = [
-        [r.quantity, f"{r.calculated:,.4g}", f"{r.printed:,.4g}", "yes" if r.agrees else "no"]
-        for r in gpu_hours().itertuples()
-    ]
-    weeks = [
-        [PAIR_NAMES[r.pair], str(r.gpus), f"{r.tflops:.0f}", f"{r.share:.1%}", f"{r.hours:.0f}"]
-        for r in throughput().itertuples()
-    ]
-    least, most = throughput()["hours"].agg(["min", "max"])
-    return f"""\
-## 7. Costs of Appendix A.1 and of "one week"
-
-{_markdown(["quantity", "calculated", "printed", "agrees"], hours)}
-
-The sums hold. The text calls A100s "a third slower" where its sum makes them three times slower,
-and "Llama-7 B" where Llemma-7B is meant.
-
-Spending the printed FLOPs in one week, the time that is stated, uses little of the hardware
-(Gemma2's duration is not restated; a week is assumed):
-
-{_markdown(["pair", "GPUs", "TFLOP/s a GPU", "of bf16 peak", "GPU hours at 40%"], weeks)}
-
-So on a well-used H100 the from-scratch runs need {least:.0f} to {most:.0f} GPU hours."""
-
-
-def _scaling() -> str:
-    rows = []
-    for r in implied_fits().itertuples():
-        high = "no limit" if np.isinf(r.beta_high) else f"{r.beta_high:.2f}"
-        name = {"vanilla_kd": "KL", "rkl": "RKL", "tad": "TAD"}[r.method]
-        spread = f"{r.beta_low:.2f} to {high}"
-        numbers = [f"{r.beta:.2f}", spread, f"{r.E:.3f}", f"{r.at_2b:.2f}"]
-        rows.append([PAIR_NAMES[r.pair], name, *numbers])
-    body = _markdown(["pair", "method", "beta", "by rounding", "E", "loss at 2B"], rows)
-    return f"""\
-## 8. Table 5 read backwards
-
-Three printed values determine E + B / D^beta exactly, and with it the loss at 2B tokens, the end of
-what was trained:
-
-{body}
-
-- For Phi2 the law gives TAD and KL the same loss at 2B: what separates them at 1T is extrapolation
-  by x500 alone.
-- The loss is "Equation (1)": cross-entropy plus KL to the teacher. It is no perplexity, E is not
-  the entropy of text, and RKL students are scored on the divergence that KL students were trained
-  on."""
-
-
-def _architectures() -> str:
-    heads = table(9)
-    odd = heads[heads["n_h"] * heads["d_h"] != heads["d_s"]]
-    names = ", ".join(odd["teacher"]) or "none"
-    return f"""\
-## 9. Table 9 and Appendix C
-
-- Heads times head size is the hidden size in every row (exceptions: {names}).
-- Gemma2's head size of {heads["d_h"].iloc[-1]} follows from that, but the teacher's is 256 (its 16
-  heads are wider than the hidden size), against "the same dimensions as the teacher's".
-- Phi2's vocabulary is printed as 52,000; the model has 51,200 rows, and frozen copied embeddings
-  need the same number in the student.
-- Key/value heads, tied embeddings and the type of MLP are not printed.
-- Equation 13, tail case, ends in a sum of the teacher's top-K probabilities where the derivative
-  gives the student's. Equations 14 to 17, and Equation 6, are right."""
-
-
-def _lost() -> str:
-    rows = [[str(r.table), r.row, r.cells] for r in lost_cells().itertuples()]
-    body = _markdown(["table", "row", "cells"], rows)
-    return f"""\
-## 10. Cells not available
-
-The copy of the paper at hand lost these; they are empty in the CSV files. In Table 8, Llama2-7B TAD
-K=20 has eight values for nine cells: either TAB or MQA is lost, and the one left stands under TAB.
-beta is not stated for Tables 4, 6, 7 and for the second stage of Table 8.
-
-{body}"""
-
-
 def _markdown(header: list[str], rows: list[list[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Audit</title><style>
-body {{font: 15px/1.5 system-ui, sans-serif; margin: 2em; max-width: 60em}}
-table {{border-collapse: collapse; margin: 1em 0}}
-th, td {{padding: .25em .8em; text-align: left; border-bottom: 1px solid #ddd}}
-th {{border-bottom: 2px solid #333}}
-</style>{body}</html>
-"""
+def _matched() -> dict[str, object]:
+    gains = matched_steps()
+    rows = [
+        [pair_name(pair), *(f"{gain:.1f}" for gain in row)] for pair, *row in gains.itertuples()
+    ]
+    names = (task.upper().replace("_", "-") for task in TASKS)
+    body = _markdown(["gain over CLM", *names], rows)
+    return {"matched": body, "spread": (gains.max() - gains.min()).max()}
 
 
-def page(text: str) -> str:
-    """The audit as a page of HTML, for the report."""
+def _rel() -> dict[str, object]:
+    rows = [[f"`{r.formula}`", f"{r.exact} of {r.of}", f"{r.rounded} of {r.of}"]
+            for r in rel_formulas().itertuples()]  # fmt: skip
+    return {"formulas": _markdown(["formula", "agree to 0.05", "agree within rounding"], rows)}
+
+
+def _rows() -> dict[str, object]:
+    rows = averages()
+    lines: dict[str, list[list[str]]] = {MISS: [], SLACK: [], OK: [], "": []}
+    for row in rows.fillna({"rel_verdict": ""}).itertuples():
+        for name, sign in (("avg", ""), ("rel", "+")):
+            shown = [f"{getattr(row, name):{sign}.1f}", f"{getattr(row, f'{name}_calc'):{sign}.2f}"]
+            cells = [str(row.table), row.row, name.capitalize(), *shown]
+            lines[getattr(row, f"{name}_verdict")].append(cells)
+    header = ["table", "row", "cell", "printed", "from the tasks"]
+    matched = rows[(rows["table"] == 4) & (rows["method"] == "clm_matched")].iloc[0]
+    return {
+        "off": _markdown(header, lines[MISS]),
+        "rounding": _markdown(header, lines[SLACK]),
+        "complete": rows["avg_calc"].notna().sum(),
+        "rel_of_avg": matched.rel_of_avg,
+    }
+
+
+def _grid() -> dict[str, object]:
+    found = off_grid()
+    rows = [
+        [r.metric, str(r.items), f"{100 / r.items:.4g}", str(r.table), f"{r.off} of {r.of}", r.rows]
+        for r in found.itertuples()
+    ]
+    total = found[found["metric"] == "MATH"][["off", "of"]].sum()
+    return {
+        "grid": _markdown(["metric", "items", "step", "table", "off", "which"], rows),
+        "on_grid": total["of"] - total["off"],
+        "of_grid": total["of"],
+        "sat": 100 / 32 / 8,
+    }
+
+
+def _claims() -> dict[str, object]:
+    rows = [[s.where, s.claim, s.verdict, s.finding] for s in statements()]
+    return {"claims": _markdown(["where", "claim", "verdict", "from the printed cells"], rows)}
+
+
+def _flops() -> dict[str, object]:
+    wide = flops().pivot(index="pair", columns="method", values="petaflops")
+    rows = []
+    for pair in flops()["pair"].unique():
+        base, other = wide.loc[pair, [BASELINE, "miniplm"]]
+        over = other / base - 1
+        low, high = (other - 0.05) / (base + 0.05) - 1, (other + 0.05) / (base - 0.05) - 1
+        shown = [f"{base:.1f}", f"{other:.1f}", f"+{over:.0%}", f"+{low:.1%} to +{high:.1%}"]
+        rows.append([pair_name(pair), *shown])
+    large, small = (wide.loc[pair] for pair in pairs(3))
+    return {
+        "flops": _markdown(["pair", "Vanilla KD", "MiniPLM", "overhead", "by rounding"], rows),
+        "tad": large["tad"] - large[BASELINE],
+        "operations": 0.1e15 / 1e6 / table(9)["vocab"].iloc[0],
+        "students": large[BASELINE] - small[BASELINE],
+        "written": large["seq_kd"] - small["seq_kd"],
+    }
+
+
+def _costs() -> dict[str, object]:
+    hours = [
+        [r.quantity, f"{r.calculated:,.4g}", f"{r.printed:,.4g}", "yes" if r.agrees else "no"]
+        for r in gpu_hours().itertuples()
+    ]
+    spent = throughput()
+    weeks = [
+        [pair_name(r.pair), str(r.gpus), f"{r.tflops:.0f}", f"{r.share:.1%}", f"{r.hours:.0f}"]
+        for r in spent.itertuples()
+    ]
+    header = ["pair", "GPUs", "TFLOP/s a GPU", "of bf16 peak", "GPU hours at 40%"]
+    return {
+        "hours": _markdown(["quantity", "calculated", "printed", "agrees"], hours),
+        "weeks": _markdown(header, weeks),
+        "least": spent["hours"].min(),
+        "most": spent["hours"].max(),
+    }
+
+
+def _scaling() -> dict[str, object]:
+    rows = []
+    for r in implied_fits().itertuples():
+        high = "no limit" if np.isinf(r.beta_high) else f"{r.beta_high:.2f}"
+        spread = f"{r.beta_low:.2f} to {high}"
+        numbers = [f"{r.beta:.2f}", spread, f"{r.E:.3f}", f"{r.at_2b:.2f}"]
+        rows.append([pair_name(r.pair), ROWS[r.method].label, *numbers])
+    return {"fits": _markdown(["pair", "method", "beta", "by rounding", "E", "loss at 2B"], rows)}
+
+
+def _heads() -> dict[str, object]:
+    heads = table(9)
+    odd = heads[heads["n_h"] * heads["d_h"] != heads["d_s"]]
+    return {"exceptions": ", ".join(odd["teacher"]) or "none", "width": heads["d_h"].iloc[-1]}
+
+
+def _lost() -> dict[str, object]:
+    rows = [[str(r.table), r.row, r.cells] for r in lost_cells().itertuples()]
+    return {"lost": _markdown(["table", "row", "cells"], rows)}
+
+
+STYLE = "body {max-width: 60em}\ntable {margin: 1em 0}\nth, td {text-align: left}"
+
+
+def write_page(name: str, suite: Suite, root: Path) -> None:
+    """The audit as a page of HTML below a root, for the report."""
     from markdown_it import MarkdownIt
 
-    return _PAGE.format(body=MarkdownIt("commonmark").enable("table").render(text))
+    body = MarkdownIt("commonmark").enable("table").render(render())
+    write_text(root / "tables" / f"{name}.html", page("Audit", body, STYLE))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line of ``tad audit``: 0, or 2 for values it cannot read."""
-    parser = argparse.ArgumentParser(
-        prog="tad audit",
-        description="The paper's printed values (results/reported), and the audit of them.",
-    )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    command = commands.add_parser("audit", help="recompute what the paper prints")
-    command.add_argument(
-        "--out", type=Path, default=FOLDER / "AUDIT.md", help="Markdown, or .html for a page"
-    )
-    command.add_argument("--print", action="store_true", help="print it instead of writing it")
+    parser = command_line("audit", __doc__)
+    parser.add_argument("--print", action="store_true", help="print it instead of writing it")
     options = parser.parse_args(arguments)
-    try:
+
+    def job() -> None:
         text = render()
         if options.print:
             print(text, end="")
         else:
-            write_text(options.out, page(text) if options.out.suffix == ".html" else text)
-            print(options.out)
-    except (ReportedError, OSError) as error:
-        print(f"analysis.reported.values: {error}", file=sys.stderr)
-        return 2
-    return 0
+            write_text(values.FOLDER / "AUDIT.md", text)
+            print(values.FOLDER / "AUDIT.md")
+
+    return exit_code("audit", job)

@@ -1,26 +1,25 @@
-"""The paper's printed values, and the audit of their arithmetic.
-
-    tad audit audit            # writes results/reported/AUDIT.md
-    tad audit audit --print    # to the terminal
+"""The paper's printed values.
 
 ``results/reported/tableN.csv`` holds what is printed in Table N, cell for cell, in the paper's row
-order; ``flops.csv`` the figures of Section 3.2.2 and ``text.csv`` those of the running text. Pairs
-and methods have this project's ids. A cell is empty where the paper prints nothing, or where the
-copy at hand lost it (the column ``lost`` names those).
+order; ``flops.csv`` the figures of Section 3.2.2, ``text.csv`` those of the running text and
+``claims.csv`` its claims. Pairs and methods have this project's ids. A cell is empty where the
+paper prints nothing, or where the copy at hand lost it (the column ``lost`` names those).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from math import isnan, log, log10
+from math import log, log10
 from pathlib import Path
 
 import pandas as pd
 
-from tad.methods import Method
+from analysis.results import PROJECT, pair_name
+from tad.command import UserError
+from tad.methods import BASELINE, ROWS, Method
 
-FOLDER = Path(__file__).parents[1] / "results" / "reported"
+FOLDER = PROJECT / "results" / "reported"
 TASKS = ("hs", "wg", "obqa", "arc_e", "arc_c", "piqa", "siqa", "story")
 MATH_TASKS = ("gsm8k", "math", "svamp", "asdiv", "mawps", "tab", "mqa", "sat")
 WITH_TASKS = {1: TASKS, 4: TASKS, 6: TASKS, 7: MATH_TASKS, 8: MATH_TASKS}
@@ -29,7 +28,7 @@ WITH_TASKS = {1: TASKS, 4: TASKS, 6: TASKS, 7: MATH_TASKS, 8: MATH_TASKS}
 OK, SLACK, MISS = "ok", "within rounding of the tasks", "off"
 
 
-class ReportedError(ValueError):
+class ReportedError(UserError, ValueError):
     """A printed value that is asked for and not there."""
 
 
@@ -44,26 +43,36 @@ def table(number: int) -> pd.DataFrame:
     return _read(path).copy()
 
 
+def pairs(number: int) -> list[str]:
+    """The pairs of Table ``number`` in its order; models of others have none."""
+    return list(table(number)["pair"].dropna().unique())
+
+
 @cache
 def _read(path: Path) -> pd.DataFrame:
     # Table 6 prints its token counts as text (+2B).
     tokens = str if path.stem == "table6" else float
-    return pd.read_csv(path, dtype={"lost": str, "tokens": tokens})
+    return pd.read_csv(path, dtype={"lost": str, "tokens": tokens, "value": str})
 
 
-def by_row(number: int, base: Callable[[pd.Series], str]) -> dict[tuple[str, str], pd.Series]:
-    """The printed rows of Table ``number`` by our pair and method id; ``base`` names a checkpoint
-    that is released, or a model of others, which has the pair "". Where TAD's beta is not stated,
-    it is 2, which is what those tables run with."""
+def by_row(
+    rows: pd.DataFrame, released: Callable[[pd.Series], str] = lambda row: row["method"]
+) -> dict[tuple[str, str], pd.Series]:
+    """Printed rows by our pair and method id.
+
+    ``released`` names what is no method: a checkpoint, or a model of others, which has the pair "".
+    A parameter that is not printed (mostly beta) is its default, which is what those tables run
+    with.
+    """
     found = {}
-    for _, row in table(number).iterrows():
-        method = row["method"]
-        if method == "tad":
-            beta = 2.0 if isnan(row["beta"]) else float(row["beta"])
-            method = str(Method("tad", int(row["k"]), beta))
-        elif method in ("base", "external"):
-            method = base(row)
-        found["" if row["method"] == "external" else row["pair"], method] = row
+    for _, row in rows.iterrows():
+        name = row["method"]
+        if name in ROWS:
+            told = {p: row.get(p) for p in ROWS[name].parameters if pd.notna(row.get(p))}
+            found[row["pair"], str(Method.of(name, **told))] = row
+        else:
+            pair = row["pair"] if isinstance(row["pair"], str) else ""
+            found[pair, released(row)] = row
     return found
 
 
@@ -75,8 +84,7 @@ def flops() -> pd.DataFrame:
     frames = []
     for where, name in (("Table 3", "table3.csv"), ("Section 3.2.2", "flops.csv")):
         wide = _read(FOLDER / name)
-        methods = [m for m in wide if m in ("vanilla_kd", "miniplm", "tad", "minillm", "seq_kd")]
-        long = wide.melt("pair", methods, "method", "petaflops").dropna()
+        long = wide.melt("pair", [m for m in wide if m in ROWS], "method", "petaflops").dropna()
         order = {pair: at for at, pair in enumerate(wide["pair"])}
         long = long.sort_values("pair", key=lambda pairs, o=order: pairs.map(o), kind="stable")
         frames.append(long.assign(where=where))
@@ -89,13 +97,21 @@ def quantity(name: str) -> float:
 
     Raises ReportedError for an unknown id and for a value that is no plain number.
     """
-    text = pd.read_csv(FOLDER / "text.csv", dtype=str).set_index("id")["value"]
-    if name not in text:
+    return quantities(name)[""]
+
+
+def quantities(name: str) -> dict[str, float]:
+    """The numbers of an id by the pair that they are said of; "" for none. Raises ReportedError."""
+    text = _read(FOLDER / "text.csv")
+    rows = text[text["id"] == name]
+    if rows.empty:
         raise ReportedError(f"text.csv has no id {name!r}")
     try:
-        return float(text[name])
-    except ValueError:
-        raise ReportedError(f"text.csv: {name} is {text[name]!r}, not a number") from None
+        return {
+            pair: float(x) for pair, x in zip(rows["pair"].fillna(""), rows["value"], strict=True)
+        }
+    except ValueError as error:
+        raise ReportedError(f"text.csv: {name}: not a number ({error})") from None
 
 
 def recalculated(number: int) -> pd.DataFrame:
@@ -114,8 +130,8 @@ def recalculated(number: int) -> pd.DataFrame:
         entry |= {"avg": row["avg"], "rel": row.get("rel", float("nan"))}
         entry["avg_calc"] = row[tasks].mean(skipna=False)
         entry["avg_verdict"] = _avg_verdict(row[tasks], row["avg"])
-        same = printed[(printed["pair"] == row["pair"]) & (printed["method"] == "vanilla_kd")]
-        if "rel" in printed and row["method"] != "vanilla_kd":
+        same = printed[(printed["pair"] == row["pair"]) & (printed["method"] == BASELINE)]
+        if "rel" in printed and row["method"] != BASELINE:
             entry |= _rel(row[tasks], same.iloc[0][tasks], row["rel"])
         rows.append(entry)
     return pd.DataFrame(rows)
@@ -153,39 +169,14 @@ def verdict(printed: float, calculated: float, slack: float) -> str:
     return OK if gap <= 0.05 else SLACK if gap <= 0.05 + slack else MISS
 
 
-PAIR_NAMES = {
-    "qwen1.5-1.8b_1.2b": "Qwen1.5 1.2B",
-    "qwen1.5-1.8b_0.5b": "Qwen1.5 0.5B",
-    "phi2_1b": "Phi2",
-    "qwen2.5-3b_1b": "Qwen2.5",
-    "gemma2-9b_2b": "Gemma2",
-    "phi3-4b_tinyllama": "TinyLlama",
-    "phi3-14b_llama2-7b": "Llama2-7B",
-}
-METHOD_NAMES = {
-    "clm": "CLM",
-    "clm_matched": "CLM (Mat.)",
-    "vanilla_kd": "Vanilla KD",
-    "seq_kd": "Seq-KD",
-    "minillm": "MiniLLM",
-    "miniplm": "MiniPLM",
-    "rkl": "RKL",
-    "sft": "CLM + SFT",
-    "base": "as released",
-}
-
-
 def label(row: pd.Series) -> str:
-    """A row of a table in words: ``Phi2, TAD K=10``."""
+    """A row of a table in words: ``STUDENT, TAD K=10``."""
     if row["method"] == "external":
         return str(row["model"])
-    method = f"TAD K={row['k']:.0f}" if row["method"] == "tad" else METHOD_NAMES[row["method"]]
-    if row["method"] == "base" and isinstance(row.get("tokens"), str):
-        method += f" at {row['tokens']}"
-    return f"{PAIR_NAMES[row['pair']]}, {method}"
-
-
-if __name__ == "__main__":
-    from analysis.reported.audit import main
-
-    raise SystemExit(main())
+    if row["method"] in ROWS:
+        method = ROWS[row["method"]].label
+        method += f" K={row['k']:.0f}" if pd.notna(row["k"]) else ""
+    else:
+        method = "as released"
+        method += f" at {row['tokens']}" if isinstance(row.get("tokens"), str) else ""
+    return f"{pair_name(row['pair'])}, {method}"

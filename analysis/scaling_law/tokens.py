@@ -3,8 +3,8 @@
     python -m analysis.scaling_law.tokens fit curve.csv --tokens-column tokens --loss-column loss \
         --predict 1e10 1e11 1e12
 
-`fit_tokens` fits one loss curve over training tokens, `fit_chinchilla` (from analysis.scaling_law.chinchilla)
-the losses of many model sizes. E here is the irreducible loss *plus* what this student's size
+`fit_tokens` fits one loss curve over training tokens, `fit_chinchilla` (from ``chinchilla``) the
+losses of many model sizes. E here is the irreducible loss *plus* what this student's size
 costs, so it compares neither with Chinchilla's 1.8 nor across tokenizers. Points must lie on one
 curve: checkpoints of a constant learning rate, or the ends of separate annealed runs. Checkpoints
 of a run whose rate decays are on neither, and no check can tell.
@@ -467,9 +467,3 @@ def _quality_warnings(
     if agreement < 0.5:
         found.append(f"starts-disagree: {agreement:.0%} of the starts reach the optimum")
     return found
-
-
-if __name__ == "__main__":
-    from analysis.scaling_law.cli import main
-
-    raise SystemExit(main())

@@ -12,20 +12,18 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.paired import BASELINE
+from analysis.results import spread
 from analysis.tables.render import Table, blocks
 from eval.calibration.sums import SequenceSums, compare
 from tad.experiment.config import Suite
 from tad.experiment.layout import Layout
 from tad.experiment.run_id import RunId
-from tad.methods import Method
+from tad.methods import BASELINE, Method
 from tad.records import read_json
 
-BINS = ("10", "15")
 
-
-def write_calibration(suite: Suite, root: Path) -> None:
-    """Write ``{root}/tables/calibration.{csv,md,html,tex}``, all values in percent.
+def write(name: str, suite: Suite, root: Path) -> None:
+    """Write the table, all values in percent.
 
     Raises RecordError for a missing record, CalibrationError for runs on other positions.
     """
@@ -33,16 +31,14 @@ def write_calibration(suite: Suite, root: Path) -> None:
     frame = pd.DataFrame([_row(Layout(root), run, runs) for run in runs])
     header = ["Pair", "Method", "Seed", "Full-ECE", "95%", "floor", "15 bins", "floor", "ECE"]
     header += ["− vanilla KD", "95%", "p"]
-    rows = [_cells(row) for _, row in frame.iterrows()]
-    rendered = Table(
+    Table(
         title=f"Calibration of the students of Table 4 (scale {suite.scale})",
         header=header,
-        rows=rows,
+        rows=[_cells(row) for _, row in frame.iterrows()],
         notes=_notes(frame),
         left=2,
         blocks=blocks(frame["pair"].tolist()),
-    )
-    rendered.write(root / "tables", "calibration", frame)
+    ).write(root / "tables", name, frame)
 
 
 def _row(layout: Layout, run: RunId, runs: list[RunId]) -> dict[str, Any]:
@@ -75,7 +71,7 @@ def _row(layout: Layout, run: RunId, runs: list[RunId]) -> dict[str, Any]:
 
 def _cells(row: pd.Series) -> list[str]:
     compared = ["–", "–", "–"]
-    if pd.notna(row["difference"]):
+    if pd.notna(row.get("difference")):
         compared = [
             f"{row['difference']:+.2f}",
             f"{row['difference_low']:+.2f} to {row['difference_high']:+.2f}",
@@ -93,8 +89,7 @@ def _cells(row: pd.Series) -> list[str]:
 
 
 def _notes(frame: pd.DataFrame) -> list[str]:
-    low, high = frame["positions"].min(), frame["positions"].max()
-    counted = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    counted = spread(frame["positions"])
     return [
         f"Percent, on {counted} held-out positions a run. Full-ECE (Liu et al., 2024) over all "
         "entries of the vocabulary, 10 equal-width bins; the paper states neither bins nor "

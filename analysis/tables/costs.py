@@ -1,11 +1,8 @@
 """What every method cost here beside what it reached: FLOPs, time and memory of the runs.
 
-    python -m analysis.tables.costs --root work/smoke
-
-Writes ``{root}/tables/costs.{csv,md,html,tex}``, for the runs of Tables 1, 4 and 7. FLOPs are those
-of ``tad.experiment.flops`` for the tokens trained on, as executed (causal attention, frozen matrices as
-built), of student, teacher, reference model and generation together. Times are wall clock of the
-training process, and for MiniPLM and Seq-KD of the scoring or writing before it.
+FLOPs are those of ``tad.experiment.flops`` for the tokens trained on, as executed (causal
+attention, frozen matrices as built), of student, teacher, reference model and generation together.
+Times are wall clock of the training process, and of the scoring or writing before it.
 """
 
 from __future__ import annotations
@@ -16,30 +13,29 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.results import add_root, over_seeds, suite_of
+from analysis.results import over_seeds, run_keys
 from analysis.tables.render import Table, blocks, plus_minus
-from tad.command import command_line, exit_code
 from tad.experiment.config import Suite
 from tad.experiment.flops import EXECUTED, Assumptions, model_account, pair_account
 from tad.experiment.layout import Layout
 from tad.experiment.run_id import RunId
 from tad.methods import Method
 from tad.records import read_json
-from workflow.items import offline_record
+from workflow.items import RECORDS, TARGETS, offline_record
 
-ITEMS = ("table1", "table4", "table7")
 SCORES = {"fewshot.json": "few-shot Avg, %", "math.json": "math Avg, %"}
+PLAIN = "clm"
+"""What costs are multiples of."""
 
 
 def petaflops(suite: Suite, run: RunId, tokens: float) -> float:
     """PetaFLOPs of a run that trained on so many tokens, with what was done ahead of it."""
-    baselines = suite.baselines
-    assumptions = Assumptions(
-        minillm_epochs=1, minillm_corpus=1.0
-    )  # tad.train.on_policy, not its source
-    if run.method.name == "miniplm":
-        reference = model_account(suite, baselines.miniplm.reference[run.stage])
-        assumptions = Assumptions(delta=baselines.miniplm.delta, reference=reference)
+    # One pass over what is written and one over the corpus, as tad.train.on_policy does.
+    assumptions = Assumptions(minillm_epochs=1, minillm_corpus=1.0)
+    if run.method.row.rows == "selected":
+        chosen = suite.baselines.miniplm
+        reference = model_account(suite, chosen.reference[run.stage])
+        assumptions = Assumptions(delta=chosen.delta, reference=reference)
     cost = pair_account(suite, run.pair).cost(
         run.method.name,
         context=suite.stages[run.stage].context,
@@ -55,31 +51,24 @@ def costs_frame(suite: Suite, root: Path) -> pd.DataFrame:
 
 
 def _rows(suite: Suite, root: Path) -> Iterator[dict[str, Any]]:
-    seen = set()
-    for item in [item for item in ITEMS if item in suite.select.items]:
-        record = "math.json" if item == "table7" else "fewshot.json"
-        for run in suite.runs(item):
-            if run in seen:
-                continue
-            seen.add(run)
-            folder = Layout(root).run(run)
-            manifest, scores = read_json(folder / "manifest.json"), read_json(folder / record)
-            average = scores["average"]
-            ahead = offline_record(run)
-            yield {
-                "stage": run.stage,
-                "pair": run.pair,
-                "method": str(run.method),
-                "seed": run.seed,
-                "tokens": manifest["tokens"],
-                "petaflops": petaflops(suite, run, manifest["tokens"]),
-                "seconds": manifest["wall_seconds"],
-                "resumed": manifest["resumed_from_step"],
-                "ahead": _seconds(read_json(root / ahead)) if ahead else 0.0,
-                "memory": manifest["peak_memory_bytes"] / 1e9,
-                "score": average["compat"] if record == "math.json" else 100 * average,
-                "score_of": SCORES[record],
-            }
+    items = [item for item in TARGETS["costs"].needs if item in suite.select.items]
+    found = {run: RECORDS[item][0] for item in reversed(items) for run in suite.runs(item)}
+    for run in dict.fromkeys(run for item in items for run in suite.runs(item)):
+        record, folder = found[run], Layout(root).run(run)
+        manifest = read_json(folder / "manifest.json")
+        average = read_json(folder / record)["average"]
+        ahead = offline_record(run)
+        yield {
+            **run_keys(run),
+            "tokens": manifest["tokens"],
+            "petaflops": petaflops(suite, run, manifest["tokens"]),
+            "seconds": manifest["wall_seconds"],
+            "resumed": manifest["resumed_from_step"],
+            "ahead": _seconds(read_json(root / ahead)) if ahead else 0.0,
+            "memory": manifest["peak_memory_bytes"] / 1e9,
+            "score": average["compat"] if isinstance(average, dict) else 100 * average,
+            "score_of": SCORES[record],
+        }
 
 
 def _seconds(record: dict[str, Any]) -> float:
@@ -90,16 +79,18 @@ def costs_table(suite: Suite, frame: pd.DataFrame) -> Table:
     """Means over seeds, one row a pair and method."""
     keys = ["stage", "pair", "method"]
     values = ("tokens", "petaflops", "seconds", "ahead", "memory", "score")
-    means = {name: over_seeds(frame, keys, name) for name in values}
+    means = {name: over_seeds(frame, keys, name).set_index(keys) for name in values}
     unit, factor = _unit(frame["petaflops"].max())
     header = ["Stage", "Pair", "Method", "tokens, k", unit, "× CLM", "training, s"]
     header += ["ahead, s", "memory, GB", "score"]
-    named, rows = list(means["tokens"][keys].itertuples(index=False, name=None)), []
-    for at, key in enumerate(named):
-        mean = {name: table.loc[at, "mean"] for name, table in means.items()}
-        same = [means["petaflops"][k] == v for k, v in zip(keys, (*key[:2], "clm"), strict=True)]
-        plain = means["petaflops"][same[0] & same[1] & same[2]]["mean"]
-        ratio = f"{mean['petaflops'] / plain.iloc[0]:.2f}" if len(plain) else "–"
+    # Methods in one order for all pairs.
+    order = [list(dict.fromkeys(frame[key])) for key in keys]
+    named, rows = list(means["tokens"].index), []
+    named.sort(key=lambda key: [of.index(part) for of, part in zip(order, key, strict=True)])
+    for key in named:
+        mean = {name: table.loc[key, "mean"] for name, table in means.items()}
+        plain = means["petaflops"]["mean"].get((*key[:2], PLAIN))
+        ratio = f"{mean['petaflops'] / plain:.2f}" if plain else "–"
         rows.append(
             [
                 *key[:2],
@@ -110,7 +101,7 @@ def costs_table(suite: Suite, frame: pd.DataFrame) -> Table:
                 f"{mean['seconds']:.0f}",
                 f"{mean['ahead']:.0f}" if mean["ahead"] else "",
                 f"{mean['memory']:.2f}",
-                plus_minus(mean["score"], means["score"].loc[at, "half"], 1),
+                plus_minus(mean["score"], means["score"].loc[key, "half"], 1),
             ]
         )
     return Table(
@@ -144,15 +135,7 @@ def _notes(frame: pd.DataFrame) -> list[str]:
     return notes
 
 
-def write(suite: Suite, root: Path) -> None:
+def write(name: str, suite: Suite, root: Path) -> None:
     """Write the table of a root. Raises RecordError for a missing record."""
     frame = costs_frame(suite, root)
-    costs_table(suite, frame).write(root / "tables", "costs", frame)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Command line; 0 when the table is written, 2 for bad input."""
-    parser = command_line("analysis.tables.costs", __doc__)
-    add_root(parser)
-    options = parser.parse_args(arguments)
-    return exit_code("analysis.tables.costs", lambda: write(suite_of(options), options.root))
+    costs_table(suite, frame).write(root / "tables", name, frame)

@@ -9,46 +9,33 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis.results import write_numbers
 from tad.records import write_text
-
-SUFFIXES = ("csv", "md", "html", "tex")
-"""The files of a table."""
 
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>
 body {{font: 15px/1.5 system-ui, sans-serif; margin: 2em}}
 table {{border-collapse: collapse}}
 th, td {{padding: .25em .8em; text-align: right; border-bottom: 1px solid #ddd}}
 th {{border-bottom: 2px solid #333}}
-tr.block td {{border-top: 2px solid #999}}
-th:nth-child(-n+{left}), td:nth-child(-n+{left}) {{text-align: left}}
-caption, p {{text-align: left; max-width: 60em; padding-bottom: .8em}}
-</style><table><caption>{title}</caption>{body}</table>{notes}</html>
+{style}
+</style>{body}</html>
 """
+_STYLE = """tr.block td {{border-top: 2px solid #999}}
+th:nth-child(-n+{left}), td:nth-child(-n+{left}) {{text-align: left}}
+caption, p {{text-align: left; max-width: 60em; padding-bottom: .8em}}"""
 
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "α": r"$\alpha$",
-    "β": r"$\beta$",
-    "δ": r"$\delta$",
-    "→": r"$\to$",
-    "≤": r"$\le$",
-    "≥": r"$\ge$",
-    "×": r"$\times$",
-    "−": r"$-$",
-    "<": r"$<$",
-    ">": r"$>$",
-    "|": r"$|$",
-}
+_LATEX = str.maketrans(
+    {letter: rf"\{letter}" for letter in "&%$#_{}"}
+    | {letter: f"${letter}$" for letter in "<>|"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "−": "$-$"}
+    | {"±": r"$\pm$", "α": r"$\alpha$", "β": r"$\beta$", "δ": r"$\delta$", "→": r"$\to$"}
+    | {"≤": r"$\le$", "≥": r"$\ge$", "×": r"$\times$"}
+)
+
+
+def page(title: str, body: str, style: str) -> str:
+    """A page of HTML around a body; ``style`` is added to the rules that all pages share."""
+    return _PAGE.format(title=html.escape(title), body=body, style=style)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +61,7 @@ class Table:
 
     def write(self, folder: Path, name: str, numbers: pd.DataFrame) -> None:
         """Write ``{folder}/{name}.{csv,md,html,tex}``; ``numbers`` is what the CSV holds."""
-        text = numbers.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-        write_text(folder / f"{name}.csv", text)
+        write_numbers(numbers, folder / f"{name}.csv")
         for suffix, render in (("md", self.markdown), ("html", self.page), ("tex", self.latex)):
             write_text(folder / f"{name}.{suffix}", render())
 
@@ -104,8 +90,9 @@ class Table:
 
         body = line(self.header, "th")
         body += "".join(line(row, "td", number) for number, row in enumerate(self.rows))
-        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
-        return _PAGE.format(title=html.escape(self.title), body=body, notes=notes, left=self.left)
+        body = f"<table><caption>{html.escape(self.title)}</caption>{body}</table>"
+        body += "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
+        return page(self.title, body, _STYLE.format(left=self.left))
 
     def latex(self) -> str:
         """A ``table`` environment; needs the package booktabs."""
@@ -135,7 +122,7 @@ def blocks(keys: Sequence[object]) -> frozenset[int]:
 
 def latex(text: str) -> str:
     """Text with what LaTeX would misread written so that it prints as it is."""
-    return "".join(_LATEX.get(letter, letter) for letter in text)
+    return text.translate(_LATEX)
 
 
 def plus_minus(mean: float, half: float, decimals: int) -> str:

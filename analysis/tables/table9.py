@@ -1,29 +1,27 @@
 """Table 9: the students' shapes and parameter accounts, next to the printed ones (Appendix A).
 
-    python -m analysis.tables.table9 --root work/mini
-
-Writes ``{root}/tables/table9.{csv,md,html,tex}``. Always of the paper's own students
-(config/paper.yaml), whatever the root. Accounts are counted on models of the real classes on the
-meta device. Table 9 prints neither key/value heads nor tied embeddings nor the kind of MLP, so
-each student stands beside the readings that the printed size could mean.
+Always of the paper's own students (config/paper.yaml), whatever the root. Accounts are counted on
+models of the real classes on the meta device. Table 9 prints neither key/value heads nor tied
+embeddings nor the kind of MLP, so each student stands beside the readings that the printed size
+could mean.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from analysis.reported.values import quantity
 from analysis.reported import values as reported
-from analysis.tables.render import Table
-from tad.command import UserError, command_line, exit_code
-from tad.experiment.config import Suite, load_suite
+from analysis.results import pair_name, paper_suite
+from analysis.tables.render import Table, blocks
+from tad.command import UserError
+from tad.experiment.config import Suite
+from tad.experiment.schema import Shape
 
-PAPER = Path(__file__).parents[1] / "config" / "paper.yaml"
 BILLION = 1e9
 COUNTS = ("non_embedding", "one_matrix", "two_matrices")
 """What a size may count: no vocabulary matrix, one (tied, or the output alone), or both."""
@@ -62,12 +60,12 @@ class Reading:
     gated_mlp: bool = False
 
 
-def readings(suite: Suite, pair: str) -> Iterator[Reading]:
-    """Our student, then the other readings that the print leaves open."""
+def readings(suite: Suite, pair: str, gated: bool) -> Iterator[Reading]:
+    """Our student, then the other readings that the print leaves open; ``gated``: its MLP is."""
     yield Reading(pair)
     entry = suite.pairs[pair]
     teacher, student = suite.models[entry.teacher], entry.student.shape
-    if teacher.family == "phi":
+    if not gated:
         yield Reading(pair, "gated MLP", gated_mlp=True)
     if student.kv_heads != student.heads and student.head_dim == teacher.shape.head_dim:
         kv_heads = (("kv_heads", student.heads),)
@@ -91,20 +89,31 @@ def table9_frame(suite: Suite) -> pd.DataFrame:
         pair = printed["pair"]
         if pair not in suite.pairs or suite.pairs[pair].student.shape is None:
             raise Table9Error(f"pair {pair} of Table 9 is no student made from its teacher here")
-        for reading in readings(suite, pair):
-            rows.append(_row(suite, printed, reading))
+        shape = suite.pairs[pair].student.shape
+        matrix = shape.layers * shape.hidden_size * shape.intermediate_size
+        gated = _account(suite, Reading(pair)).mlp > 2.5 * matrix
+        rows += [_row(suite, printed, reading) for reading in readings(suite, pair, gated)]
     return pd.DataFrame(rows)
 
 
-def _row(suite: Suite, printed: dict, reading: Reading) -> dict[str, object]:
+def _shape(suite: Suite, reading: Reading) -> Shape:
+    pair = suite.pairs[reading.pair]
+    shape = pair.student.shape
+    vocabulary = shape.vocab_size or suite.models[pair.teacher].shape.vocab_size
+    return shape.model_copy(update={"vocab_size": vocabulary, **dict(reading.changes)})
+
+
+def _account(suite: Suite, reading: Reading) -> Any:
     from tad.models.architectures import paper_model
     from tad.models.students import parameter_account
 
+    teacher, shape = suite.models[suite.pairs[reading.pair].teacher], _shape(suite, reading)
+    return parameter_account(paper_model(teacher.model_copy(update={"shape": shape})))
+
+
+def _row(suite: Suite, printed: dict, reading: Reading) -> dict[str, object]:
     teacher = suite.models[suite.pairs[reading.pair].teacher]
-    shape = suite.pairs[reading.pair].student.shape
-    vocabulary = shape.vocab_size or teacher.shape.vocab_size
-    shape = shape.model_copy(update={"vocab_size": vocabulary, **dict(reading.changes)})
-    account = parameter_account(paper_model(teacher.model_copy(update={"shape": shape})))
+    shape, account = _shape(suite, reading), _account(suite, reading)
     matrix = account.embedding
     body = account.attention + account.mlp + account.norm
     if reading.gated_mlp:
@@ -139,17 +148,15 @@ def table9(frame: pd.DataFrame) -> Table:
     """The table to read, from ``table9_frame``."""
     header = ["Student", "Reading", "|V|", "d_S", "L_S", "n_H", "KV heads", "d_H", "d_FFN"]
     header += ["Non-emb.", "+ 1 matrix", "+ 2 matrices", "Printed", "Counts that round to it"]
-    rows, blocks = [], set()
+    rows = []
     for row in frame.to_dict("records"):
         ours = not row["reading"]
-        if ours and rows:
-            blocks.add(len(rows))
         shape = [_cell(row, name) for name in ("vocab", "d_s", "l_s", "n_h")]
         shape += [str(row["kv_heads"]), _cell(row, "d_h"), _cell(row, "d_ffn")]
         counts = [f"{row[name] / BILLION:.3f}B" for name in COUNTS]
         fits = [COUNT_NAMES[name] for name in row["fits"].split("; ") if name]
         kind = "as configured" if ours else row["reading"]
-        name = reported.PAIR_NAMES[row["pair"]] if ours else ""
+        name = pair_name(row["pair"]) if ours else ""
         printed = f"{row['printed_size']:g}B"
         rows.append([name, kind, *shape, *counts, printed, ", ".join(fits) or "none"])
     return Table(
@@ -158,7 +165,7 @@ def table9(frame: pd.DataFrame) -> Table:
         rows=rows,
         notes=[_HOW, *discrepancies(frame)],
         left=2,
-        blocks=frozenset(blocks),
+        blocks=blocks(frame["pair"].tolist()),
     )
 
 
@@ -184,15 +191,11 @@ def discrepancies(frame: pd.DataFrame) -> list[str]:
 
 def _active(frame: pd.DataFrame, ours: pd.DataFrame) -> Iterator[str]:
     """Section 3.2.1 calls the active parameters non-embedding."""
-    claimed = {
-        "qwen1.5-1.8b_1.2b": quantity("active_1.2b"),
-        "qwen1.5-1.8b_0.5b": quantity("active_0.5b"),
-    }
-    parts = []
+    claimed, parts = reported.quantities("active"), []
     for pair, active in claimed.items():
         row = ours.loc[pair]
         parts.append(
-            f"{reported.PAIR_NAMES[pair]} printed {active / BILLION:g}B, non-embedding "
+            f"{pair_name(pair)} printed {active / BILLION:g}B, non-embedding "
             f"{row['non_embedding'] / BILLION:.3f}B, with the output matrix "
             f"{row['one_matrix'] / BILLION:.3f}B"
         )
@@ -201,7 +204,7 @@ def _active(frame: pd.DataFrame, ours: pd.DataFrame) -> Iterator[str]:
         f"matrix, not the non-embedding one: {'; '.join(parts)}."
     )
     rest = [
-        f"{reported.PAIR_NAMES[pair]} {row['non_embedding'] / BILLION:.3f}B"
+        f"{pair_name(pair)} {row['non_embedding'] / BILLION:.3f}B"
         for pair, row in ours.iterrows()
         if pair not in claimed
     ]
@@ -211,7 +214,7 @@ def _active(frame: pd.DataFrame, ours: pd.DataFrame) -> Iterator[str]:
 def _sizes(frame: pd.DataFrame, ours: pd.DataFrame) -> Iterator[str]:
     """Which way of storing the embeddings a printed size needs, or that none does."""
     for pair, row in ours.iterrows():
-        name, fits = reported.PAIR_NAMES[pair], row["fits"].split("; ")
+        name, fits = pair_name(pair), row["fits"].split("; ")
         needs = {"one_matrix": "tied", "two_matrices": "untied"}
         stored = [way for count, way in needs.items() if count in fits]
         if len(stored) == 1:
@@ -228,14 +231,14 @@ def _other_readings(frame: pd.DataFrame, ours: pd.DataFrame) -> Iterator[str]:
     for row in frame[frame["reading"] != ""].to_dict("records"):
         fits = [COUNT_NAMES[name] for name in row["fits"].split("; ") if name]
         found = f"is met by the count {' and '.join(fits)}" if fits else "is met by no count"
-        name = reported.PAIR_NAMES[row["pair"]]
+        name = pair_name(row["pair"])
         yield f"{name}, read with {row['reading']}: the printed size {found}."
 
 
 def _vocabulary(frame: pd.DataFrame, ours: pd.DataFrame) -> Iterator[str]:
     for pair, row in ours[ours["vocab_size"] != ours["printed_vocab"]].iterrows():
         yield (
-            f"{reported.PAIR_NAMES[pair]}: vocabulary printed as {row['printed_vocab']:,}, the "
+            f"{pair_name(pair)}: vocabulary printed as {row['printed_vocab']:,}, the "
             f"teacher has {row['vocab_size']:,}; copied embeddings and a divergence over logits "
             "need the teacher's."
         )
@@ -246,7 +249,7 @@ def _head_width(frame: pd.DataFrame, ours: pd.DataFrame) -> Iterator[str]:
     for pair, row in ours[same_width & (ours["head_dim"] != ours["teacher_head_dim"])].iterrows():
         heads, width = row["heads"], row["teacher_head_dim"]
         yield (
-            f"{reported.PAIR_NAMES[pair]}: d_H is {row['head_dim']}, the teacher's is {width}, "
+            f"{pair_name(pair)}: d_H is {row['head_dim']}, the teacher's is {width}, "
             'against "the same dimensions as the teacher\'s" (Section 3.2.2); the print keeps '
             f"d_H × n_H = d_S = {row['hidden_size']:,}, the teacher has {heads * width:,}."
         )
@@ -257,29 +260,17 @@ def _head_width(frame: pd.DataFrame, ours: pd.DataFrame) -> Iterator[str]:
 
 def _rotary(frame: pd.DataFrame, ours: pd.DataFrame) -> Iterator[str]:
     cut = [
-        f"{reported.PAIR_NAMES[pair]} {row['teacher_head_dim']} to {row['head_dim']}"
+        f"{pair_name(pair)} {row['teacher_head_dim']} to {row['head_dim']}"
         for pair, row in ours[ours["head_dim"] != ours["teacher_head_dim"]].iterrows()
     ]
     yield (
         f"Heads are truncated in {', '.join(cut)}. Keeping the leading dimensions would break the "
-        "pairing of rotary halves; the paper does not say what it keeps (ours: tad/students.py)."
+        "pairing of rotary halves; the paper does not say what it keeps (ours: "
+        "tad.models.students)."
     )
 
 
-def write(root: Path) -> None:
+def write(name: str, suite: Suite, root: Path) -> None:
     """Write the table below ``root``."""
-    frame = table9_frame(load_suite(PAPER))
-    table9(frame).write(root / "tables", "table9", frame)
-
-
-def root_option(parser: argparse.ArgumentParser) -> None:
-    """``--root`` of a table that reads no records."""
-    parser.add_argument("--root", type=Path, required=True, help="where to write tables/")
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Command line; 0 when the table is written, 2 for bad input."""
-    parser = command_line("analysis.tables.table9", __doc__)
-    root_option(parser)
-    options = parser.parse_args(arguments)
-    return exit_code("analysis.tables.table9", lambda: write(options.root))
+    frame = table9_frame(paper_suite())
+    table9(frame).write(root / "tables", name, frame)

@@ -97,10 +97,11 @@ class Pair(Strict):
     """A teacher and a student, with the token budget of each stage the pair takes part in.
 
     ``hidden_cosine`` adds the cosine loss on last hidden states (Section 3.2.2). ``gpus`` is how
-    many the pair trains on where there are GPUs (Appendix A), ``printed_size`` what the paper says
-    of the student's size.
+    many the pair trains on where there are GPUs (Appendix A). ``printed`` is what the paper calls
+    the student and ``printed_size`` what it says of its size, if the pair is in the paper.
     """
 
+    printed: str | None = None
     teacher: str
     student: Student
     tokens: dict[Stage, Count]
@@ -303,9 +304,10 @@ class Item(Strict):
     """A table or figure: the runs behind it, in the paper's row order.
 
     ``checkpoints`` (model/checkpoint) are evaluated as they are, and so are the ``references`` that
-    stand below each pair.
+    stand below each pair. ``title`` heads the table.
     """
 
+    title: str | None = None
     stage: Stage
     pairs: list[str]
     methods: list[str]

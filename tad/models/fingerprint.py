@@ -8,8 +8,11 @@ from pathlib import Path
 from tad.command import UserError
 from tad.records import fingerprint
 
-DECISIVE = ("*.safetensors", "config.json", "tokenizer.json")
-"""What decides a local model's outputs."""
+DECISIVE = (
+    "*.safetensors", "config.json", "generation_config.json", "*.model", "vocab.json", "merges.txt",
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+)  # fmt: skip
+"""What decides a local model's outputs: logs and records that lie beside it do not."""
 
 
 class ModelError(UserError, ValueError):
@@ -33,8 +36,12 @@ def model_fingerprint(source: str) -> str:
         return fingerprint({"hub": source, "commit": commit})
     digests = {}
     for path in sorted(file for pattern in DECISIVE for file in folder.glob(pattern)):
-        with path.open("rb") as file:
-            digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+        digests[path.name] = _sha256(path)
     if not any(name.endswith(".safetensors") for name in digests):
         raise ModelError(f"{source}: holds no *.safetensors; is the model made or downloaded?")
     return fingerprint(digests)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

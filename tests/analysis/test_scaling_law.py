@@ -404,8 +404,9 @@ def test_sensitivity_lists_every_variant_and_leaves_gaps():
 
 
 def test_curve_is_solid_inside_the_data_and_dashed_beyond():
-    from analysis.figures import style
     from analysis.figures.scaling import dropped_points, extrapolation
+
+    from analysis.figures import style
 
     baseline, method = shared_noise_pair()
     fits = {"vanilla_kd": baseline, "tad-k10-b2": method}

@@ -11,7 +11,14 @@ from snakemake.exceptions import WorkflowError
 
 from tad.command import UserError
 from tad.experiment.config import ConfigError, load_suite
-from workflow.items import all_records, check_evaluations, item_records
+from workflow.items import (
+    TARGETS,
+    all_records,
+    check_evaluations,
+    check_target,
+    drawn,
+    target_records,
+)
 from tad.experiment.layout import MODEL_FILES, Layout
 from tad.experiment.run_id import RunId
 from tad.experiment.specs import hub_ids, pretrain_spec, reference_source, run_spec, weights
@@ -72,7 +79,6 @@ if TARGET != ROOT:
 
 
 wildcard_constraints:
-    root="(work|results)/[a-z][a-z0-9]*",
     model="[^/]+",
     checkpoint="[^/]+",
     run=r"(scratch|continued|math|supervised)/[^/]+/[^/]+/seed\d+",
@@ -304,112 +310,39 @@ def analogue_tokens(wildcards):
     return {"data": str(LAYOUT.tokens(wildcards.corpus, tokenizer)), "tokenizer": tokenizer}
 
 
-def records_of(item):
-    """The records that a table or figure is made of, below the root of the wildcards."""
-    return lambda wildcards: [f"{wildcards.root}/{name}" for name in item_records(SUITE, item)]
+def outputs(drawn):
+    """The declared outputs of a drawing, with what the report shows of them.
 
-
-def every_record(wildcards):
-    return [f"{wildcards.root}/{name}" for name in all_records(SUITE)]
-
-
-def calibrated_records(wildcards):
-    runs = [run for run in SUITE.runs("table4") if run.pair == wildcards.pair]
-    return [f"{wildcards.root}/runs/{run}/calibration.json" for run in runs]
-
-
-def calibrated_sums(wildcards):
-    root = wildcards.root
-    names = ("calibration.json", "calibration.npz")
-    return [f"{root}/runs/{run}/{name}" for run in SUITE.runs("table4") for name in names]
-
-
-def selection_runs(item=None):
-    """The selections of the first seed, by run, of one item or of all."""
-    first = SUITE.seeds[0]
-    return [r for r in SUITE.runs(item) if r.method.row.rows == "selected" and r.seed == first]
-
-
-def selection_records(wildcards):
-    names = ("selection.json", "scores.npz")
-    folders = [f"selections/{run.stage}/{run.pair}/seed{run.seed}" for run in selection_runs()]
-    return [f"{wildcards.root}/{folder}/{name}" for folder in folders for name in names]
-
-
-def selection_names(wildcards):
-    """PAIR=FOLDER of each, with the stage where it is not the first."""
-    names = []
-    for run in selection_runs():
-        name = run.pair if run.stage == "scratch" else f"{run.pair}-{run.stage}"
-        folder = f"{wildcards.root}/selections/{run.stage}/{run.pair}/seed{run.seed}"
-        names.append(f"{name}={folder}")
-    return " ".join(names)
-
-
-def table(name):
-    return [f"tables/{name}.{suffix}" for suffix in ("csv", "md", "html", "tex")]
-
-
-def figure(name):
-    return [f"figures/{name}.{suffix}" for suffix in ("png", "pdf", "csv")]
-
-
-# The files of every target, below a root.
-FILES = {
-    "figure1": figure("figure1"),
-    "figure2": figure("figure2"),
-    "heldout": table("heldout"),
-    "ablations": table("ablations"),
-    **{name: table(name) for name in ("table1", "table2", "table3", "table4", "table6", "table7")},
-    "table5": [*table("table5"), *figure("table5")],
-    "table8": table("table8"),
-    "table9": table("table9"),
-    "calibration": [
-        *table("calibration"),
-        *(
-            f"figures/{kind}_{pair}.{suffix}"
-            for kind in ("reliability", "tail")
-            for pair in SUITE.items["table4"].pairs
-            if pair in SUITE.select.pairs
-            for suffix in ("png", "pdf")
-        ),
-    ],
-    "costs": table("costs"),
-    "selection": figure("selection"),
-    "gradients": figure("gradients"),
-    "labels": figure("labels"),
-    "audit": ["tables/audit.html"],
-    "claims": [*table("claims"), *table("claims_by_pair")],
-}
-# The items of which a scale must select one, where that is not the target itself; none: always.
-NEEDS = {
-    "calibration": ["table4"],
-    "costs": ["table1", "table4", "table7"],
-    "selection": [item for item in SUITE.select.items if selection_runs(item)],
-    **dict.fromkeys(("table3", "table9", "gradients", "labels", "audit", "claims")),
-}
-
-
-def available(target):
-    """Whether this scale makes a target."""
-    needed = NEEDS.get(target, [target])
-    return needed is None or bool(set(needed) & set(SUITE.select.items))
+    Committed files (a root in results) are none of them: Snakemake deletes outputs before a job
+    and after one that failed. There a mark is the output, gone once the target is reached, and the
+    files are replaced one by one as they are ready.
+    """
+    if TARGET != ROOT:
+        return [temp(touch(f".snakemake/redrawn/{drawn.name}"))]
+    files = []
+    for file, shown in drawn.outputs(SUITE).items():
+        path = f"{ROOT}/{file}"
+        if shown:
+            label, caption = {"item": shown[0]}, f"../report/{shown[1]}.rst"
+            path = report(path, caption=caption, category=drawn.category, labels=label)
+        files.append(path)
+    return files
 
 
 def files_of(target):
-    """The files of a target. Raises WorkflowError for one that this scale does not select."""
+    """What a target asks for. Raises WorkflowError for one that this scale does not select."""
 
     def files(wildcards):
-        if not available(target):
-            needed = " or ".join(NEEDS.get(target, [target])) or "an item with miniplm"
-            known = ", ".join(SUITE.select.items)
-            raise WorkflowError(f"{needed} is not in select.items of {CONFIG} (those are: {known})")
-        return [f"{TARGET}/{name}" for name in FILES[target]]
+        try:
+            check_target(SUITE, target)
+        except ConfigError as error:
+            raise WorkflowError(str(error))
+        return [file for drawn in TARGETS[target].draws for file in outputs(drawn)]
 
     return files
 
 
 def files_below(kind):
-    """The files of all targets of this scale in the folder ``kind``, tables or figures."""
-    files = [name for target in FILES if available(target) for name in FILES[target]]
-    return [f"{TARGET}/{name}" for name in files if name.startswith(kind)]
+    """What asks for the files of all targets of this scale in the folder ``kind``."""
+    found = [each for _, each in drawn(SUITE) if each.files[0].startswith(kind)]
+    return [file for each in found for file in outputs(each)]

@@ -1,6 +1,6 @@
 # What a user asks for by name: one table, figure or item, and all of them.
 
-for target in FILES:
+for target in TARGETS:
 
     rule:
         name:

@@ -1,4 +1,4 @@
-"""What a trainer refuses, survives or keeps: NaN, routers, adapters, compiled and offloaded models."""
+"""What a trainer refuses, survives or keeps: NaN, routers, adapters, compiled, offloaded models."""
 
 from __future__ import annotations
 

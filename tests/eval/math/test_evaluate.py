@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import pytest
 
-from eval.math import __main__ as command
+from eval.math import evaluate as command
 from eval.math import results
+from eval.math.answers.verdict import Grade
 from eval.math.datasets import DATASETS
-from eval.math.generate import Generated
-from eval.math.suites import SUITES, Suite, load_tasks
+from eval.math.generate import Generated, Setup
+from eval.math.tasks import SUITES, Settings, load_tasks
 
-SMALL = Suite(shots=0, max_new_tokens=12, limit=6, batch_size=4, analogue=True)
+SMALL = Settings(shots=0, max_new_tokens=12, limit=6, batch_size=4, analogue=True)
+
+
+CPU = Setup("transformers", "cpu", "float32")
 
 
 class Scripted:
@@ -72,17 +75,21 @@ def test_the_record_and_the_items(tiny_models, tmp_path, capsys):
 
 def test_an_interrupted_run_goes_on_and_ends_the_same(tiny_tokenizer, task, tmp_path):
     whole = results.evaluate_task(
-        task, lambda: Scripted(tiny_tokenizer, task), tmp_path / "whole", identity="m"
+        task, lambda: Scripted(tiny_tokenizer, task), tmp_path / "whole", identity="m", setup=CPU
     )
     folder = tmp_path / "broken"
     with pytest.raises(KeyboardInterrupt):
         results.evaluate_task(
-            task, lambda: Scripted(tiny_tokenizer, task, stop_after=4), folder, identity="m"
+            task,
+            lambda: Scripted(tiny_tokenizer, task, stop_after=4),
+            folder,
+            identity="m",
+            setup=CPU,
         )
     with (folder / "gsm8k.partial.jsonl").open("a") as file:
         file.write('{"position": 5, "gener')  # torn by the interruption
     rest = Scripted(tiny_tokenizer, task)
-    rows = results.evaluate_task(task, lambda: rest, folder, identity="m")
+    rows = results.evaluate_task(task, lambda: rest, folder, identity="m", setup=CPU)
     assert rest.asked == 2
     assert rows == whole
     assert 0 < sum(row["strict"]["correct"] for row in rows) < len(rows)
@@ -94,38 +101,60 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(tiny_tokenizer, task, tmp_
 
 def test_a_finished_task_needs_no_model(tiny_tokenizer, task, tmp_path):
     rows = results.evaluate_task(
-        task, lambda: Scripted(tiny_tokenizer, task), tmp_path, identity="m"
+        task, lambda: Scripted(tiny_tokenizer, task), tmp_path, identity="m", setup=CPU
     )
 
     def refuse():
         raise AssertionError("the model was loaded")
 
-    assert results.evaluate_task(task, refuse, tmp_path, identity="m") == rows
+    assert results.evaluate_task(task, refuse, tmp_path, identity="m", setup=CPU) == rows
     with pytest.raises(AssertionError, match="loaded"):
-        results.evaluate_task(task, refuse, tmp_path, identity="another model")
-    other = load_tasks(SMALL.__class__(0, 13, 6, 4, True), names=["gsm8k"])[0]
+        results.evaluate_task(task, refuse, tmp_path, identity="another model", setup=CPU)
+    other = load_tasks(Settings(0, 13, 6, 4, True), names=["gsm8k"])[0]
     with pytest.raises(AssertionError, match="loaded"):
-        results.evaluate_task(other, refuse, tmp_path, identity="m")
+        results.evaluate_task(other, refuse, tmp_path, identity="m", setup=CPU)
 
 
-def test_the_fingerprint_follows_the_weights_not_the_records(tiny_models, tmp_path):
-    folder = tmp_path / "model"
-    shutil.copytree(tiny_models["llama"], folder)
-    before = results.model_fingerprint(folder)
-    (folder / "math.json").write_text("{}")
-    (folder / "train.jsonl").write_text("{}")
-    assert results.model_fingerprint(folder) == before
-    weights = folder / "model.safetensors"
-    data = bytearray(weights.read_bytes())
-    data[-1] ^= 1
-    weights.write_bytes(data)
-    assert results.model_fingerprint(folder) != before
+def test_answers_of_another_setup_are_not_kept(tiny_tokenizer, task, tmp_path):
+    def scripted():
+        return Scripted(tiny_tokenizer, task)
+
+    results.evaluate_task(task, scripted, tmp_path, identity="m", setup=CPU)
+
+    def refuse():
+        raise AssertionError("the model was loaded")
+
+    for other in (
+        Setup("vllm", "cpu", "float32"),
+        Setup("transformers", "cuda", "float32"),
+        Setup("transformers", "cpu", "bfloat16"),
+    ):
+        with pytest.raises(AssertionError, match="loaded"):
+            results.evaluate_task(task, refuse, tmp_path, identity="m", setup=other)
+
+
+def test_another_grader_grades_the_kept_answers_anew(tiny_tokenizer, task, tmp_path, monkeypatch):
+    def scripted():
+        return Scripted(tiny_tokenizer, task)
+
+    rows = results.evaluate_task(task, scripted, tmp_path, identity="m", setup=CPU)
+    monkeypatch.setattr(results, "grader", lambda: "another")
+    monkeypatch.setattr(results, "grade", lambda *_: Grade("7", True))
+
+    def refuse():
+        raise AssertionError("the model was loaded")
+
+    again = results.evaluate_task(task, refuse, tmp_path, identity="m", setup=CPU)
+    assert all(row["strict"] == {"prediction": "7", "correct": True} for row in again)
+    assert [row["generation"] for row in again] == [row["generation"] for row in rows]
+    monkeypatch.setattr(results, "grade", refuse)
+    assert results.evaluate_task(task, refuse, tmp_path, identity="m", setup=CPU) == again
 
 
 def test_questions_that_do_not_fit_are_wrong_and_counted(tiny_tokenizer, task, tmp_path):
     engine = Scripted(tiny_tokenizer, task)
     engine.context = 20
-    rows = results.evaluate_task(task, lambda: engine, tmp_path, identity="m")
+    rows = results.evaluate_task(task, lambda: engine, tmp_path, identity="m", setup=CPU)
     record = results.dataset_record(task, rows)
     assert record["too_long"] == len(rows) == record["strict"]["unanswered"]
     assert record["strict"]["accuracy"] == record["compat"]["accuracy"] == 0.0
@@ -139,7 +168,7 @@ def test_suites(shared_math):
 
 
 def test_an_analogue_with_shots_takes_exemplars_from_the_train_side():
-    task = load_tasks(Suite(2, 8, 5, 1, True), names=["svamp"])[0]
+    task = load_tasks(Settings(2, 8, 5, 1, True), names=["svamp"])[0]
     assert task.prompt.source == "train split"
     questions = " ".join(case.question for case in task.cases)
     for text in task.prompt.exemplars:
@@ -149,17 +178,23 @@ def test_an_analogue_with_shots_takes_exemplars_from_the_train_side():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--model", "a", "b", "--out", "x.json"], "give one each"),
-        (["--model", "a", "--out", "x.json", "--limit", "0"], "--limit 0"),
+        (["--model", "a", "b", "--out", "x.json"], "2 models, 1 outputs; give one each"),
+        (["--limit", "0"], "--limit 0: must be at least 1"),
+        (["--max-new-tokens", "0"], "--max-new-tokens 0: must be at least 1"),
+        (["--shots", "-1"], "--shots -1: must be at least 0"),
+        (["--device", "cuda"], "--device cuda: torch finds no GPU"),
+        (["--engine", "vllm"], "--engine vllm: needs"),
+        (["--datasets", "aime"], "--datasets aime: must be of gsm8k, math"),
+        (["--suite", "paper"], "openai/gsm8k cannot be had from the hub"),
+        (["--suite", "paper", "--data", "."], "holds none of gsm8k.jsonl"),
+        (["--out", "."], "is a folder"),
+        ([], "a: neither a folder nor a hub id"),
     ],
 )
-def test_wrong_arguments_are_refused(arguments, message, capsys):
-    with pytest.raises(SystemExit):
-        command.main([*arguments, "--suite", "smoke"])
-    assert message in capsys.readouterr().err
-
-
-def test_missing_data_is_an_error_not_a_traceback(tmp_path, capsys):
-    arguments = ["--model", "a", "--out", str(tmp_path / "x.json"), "--suite", "paper"]
-    assert command.main([*arguments, "--data", str(tmp_path)]) == 2
-    assert "gsm8k.jsonl" in capsys.readouterr().err
+def test_wrong_arguments_are_told_in_one_line(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    defaults = ["--model", "a", "--out", "x.json", "--suite", "smoke", "--limit", "2"]
+    assert command.main([*defaults, *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1, error

@@ -13,9 +13,9 @@ import torch
 from eval.calibration.bins import TAIL_BINS, bin_rows, equal_bins
 from eval.calibration.measure import CalibrationError, FullECE, main, measure
 from eval.calibration.sums import SequenceSums
-from tests.eval.calibration_text import full_ece, text_like
+from tests.eval.calibration.text import full_ece, text_like
 
-CASES = Path(__file__).parents[2] / "../shared/data/calibration/cases.json"
+CASES = Path(__file__).parents[3] / "../shared/data/calibration/cases.json"
 
 
 def log_of(probabilities, dtype=torch.float64) -> torch.Tensor:
@@ -383,6 +383,7 @@ def test_command_line_measures_models_on_packed_text(tmp_path, capsys):
     for seed, folder in enumerate(models):
         torch.manual_seed(seed)
         LlamaForCausalLM(LlamaConfig(**shape)).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
     tokenizer.save_pretrained(tmp_path / "tokenizer")
     corpus = Corpus(
         source="local", path="x", tokens=500, validation_tokens=201, validation_fraction=0.3
@@ -398,7 +399,21 @@ def test_command_line_measures_models_on_packed_text(tmp_path, capsys):
     capsys.readouterr()
     assert main(["compare", *(str(folder / "calibration.npz") for folder in models)]) == 0
     assert json.loads(capsys.readouterr().out)["sequences"] == 10
-    assert main(["--model", str(tmp_path), *data]) == 2
-    assert "config.json is missing" in capsys.readouterr().err
+    assert (records[0]["bos_expected"], records[0]["bos_found"]) == (False, 0)
+    model = ["--model", str(models[0])]
+    for arguments, message in (
+        (["--model", str(tmp_path)], "no tokenizer.json here"),
+        ([*model, "--positions", "0"], "--positions 0: must be at least 1"),
+        ([*model, "--positions", "900"], "900 positions asked"),
+        ([*model, "--out", str(tmp_path)], "is a folder"),
+    ):
+        assert main([*arguments, *data]) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+    broken = LlamaForCausalLM(LlamaConfig(**shape))
+    torch.nn.init.constant_(broken.lm_head.weight, math.nan)
+    broken.save_pretrained(models[0])
+    assert main([*model, *data]) == 2
+    assert "without a finite softmax" in capsys.readouterr().err
     assert main(["--model", str(models[0]), "--data", str(tmp_path), "--context", "20"]) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -11,7 +11,7 @@ import pytest
 
 from eval.calibration.measure import CalibrationError, FullECE, main, result, write
 from eval.calibration.sums import SequenceSums, compare
-from tests.eval.calibration_text import full_ece, text_like
+from tests.eval.calibration.text import full_ece, text_like
 
 
 def test_a_calibrated_model_scores_its_noise_floor():
@@ -89,9 +89,12 @@ def test_sums_survive_the_disk_and_equal_sums_are_equal_bytes(tmp_path):
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
     loaded = SequenceSums.load(tmp_path / "a.npz")
     assert asdict(result(loaded, (10, 15))) == asdict(metric.compute())
-    (tmp_path / "a.npz").write_bytes(b"not an archive")
-    with pytest.raises(CalibrationError, match="not sums"):
-        SequenceSums.load(tmp_path / "a.npz")
+    whole = (tmp_path / "a.npz").read_bytes()
+    for damaged in (b"not an archive", b"", whole[:-300], whole[: len(whole) // 2], whole[50:]):
+        (tmp_path / "a.npz").write_bytes(damaged)
+        with pytest.raises(CalibrationError, match="not sums") as caught:
+            SequenceSums.load(tmp_path / "a.npz")
+        assert "\n" not in str(caught.value)
 
 
 def test_command_line_writes_compares_and_reports_errors_in_one_line(tmp_path, capsys):

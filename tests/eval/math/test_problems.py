@@ -10,7 +10,7 @@ from eval.math import grade
 from eval.math import problems as analogues
 from eval.math.datasets import DATASETS, load_items
 
-NAMES = list(analogues.GENERATORS)
+NAMES = list(analogues.GENERATED)
 
 
 def test_there_is_a_generator_for_every_data_set():
@@ -94,11 +94,11 @@ def test_written_folders_load_like_real_data(tmp_path):
 
 
 def test_what_cannot_be_made_is_refused(tmp_path, capsys):
-    with pytest.raises(ValueError, match="raise largest"):
+    with pytest.raises(ValueError, match="raise --largest"):
         list(analogues.problems("math", "test", 500, largest=5))
     with pytest.raises(ValueError, match="at least 5"):
         list(analogues.problems("math", "test", 1, largest=4))
     with pytest.raises(ValueError, match="gsm8k"):
         list(analogues.problems("aime", "test", 1))
     assert analogues.main(["--out", str(tmp_path), "--largest", "3"]) == 2
-    assert "largest=3" in capsys.readouterr().err
+    assert "--largest 3: must be at least 5" in capsys.readouterr().err

@@ -51,7 +51,7 @@ def _model(spec: PretrainSpec, tokenizer: Any) -> PreTrainedModel:
     config = architecture_config(
         spec.family,
         spec.shape,
-        vocab_size=spec.shape.vocab_size or len(tokenizer),
+        vocab_size=size(tokenizer),
         # Twice the context, so that no sliding window binds, as none does at the paper's 2,048.
         max_positions=2 * spec.optimisation.context,
         eos_token_id=tokenizer.eos_token_id,

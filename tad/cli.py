@@ -57,7 +57,9 @@ def main(arguments: list[str] | None = None) -> int:
         if place not in sys.path:
             sys.path.append(place)  # a user's own divergence; eval and analysis in a clone
     if not module.startswith("tad.") and not (PROJECT / "Snakefile").is_file():
-        cure = "works in a clone of the project only: clone it, and `pip install -e .` there"
+        cure = (
+            "works in a clone of the project only: clone it, and `pip install -e '.[suite]'` there"
+        )
         print(f"tad {name}: {cure}", file=sys.stderr)
         return 2
     return importlib.import_module(module).main(given[words:])

@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -48,7 +49,7 @@ from tad.fused import Head
 from tad.fused.states import instead_of_logits
 from tad.models.fingerprint import model_fingerprint
 from tad.models.loading import load_tokenizer
-from tad.records import RecordError, fingerprint, provenance, read_json, write_bytes, write_json
+from tad.records import fingerprint, matching, provenance, read_json, write_bytes, write_json
 
 CHUNK_LOGITS = 1 << 24
 """Logits held at a time (64 MB in float32)."""
@@ -248,7 +249,8 @@ def run(job: Selection, out: Path, *, batch_size: int = 8, force: bool = False) 
     parts = {"data": data.fingerprint, **models}
     parts |= {key: getattr(job, key) for key in ("context", "sequences", "seed")}
     scoring = fingerprint(parts)
-    record = None if force else _finished(out, scoring)
+    finished = (out / "scores.npz").is_file() and not force
+    record = matching(out / "selection.json", {"fingerprint": scoring}) if finished else None
     if record is None:
         with unfinished(out, scoring, fresh=force) as folder:
             counts, translated = _score(job, data, out, folder, batch_size)
@@ -269,16 +271,6 @@ def run(job: Selection, out: Path, *, batch_size: int = 8, force: bool = False) 
     return record
 
 
-def _finished(out: Path, scoring: str) -> dict[str, Any] | None:
-    """The record of finished scores of this very job."""
-    try:
-        record = read_json(out / "selection.json")
-    except RecordError:
-        return None
-    good = record.get("fingerprint") == scoring and (out / "scores.npz").is_file()
-    return record if good else None
-
-
 def _score(
     job: Selection, data: PackedTokens, out: Path, folder: Path, batch_size: int
 ) -> tuple[dict[str, int], bool]:
@@ -297,13 +289,22 @@ def _score(
 
 
 def _select(job: Selection, out: Path, record: dict[str, Any]) -> None:
-    with np.load(out / "scores.npz") as scores:
-        chosen = select(scores["score"], job.delta)
-        threshold = float(scores["score"][chosen].min())
+    score = _read_scores(out)["score"]
+    chosen = select(score, job.delta)
+    threshold = float(score[chosen].min())
     record |= {"spec": asdict(job), "delta": job.delta}
     record |= {"number": len(chosen), "threshold": threshold}
     write_json(out / "selection.json", record)
     log.info("%s: %d of %d sequences, score >= %.4f", out, len(chosen), job.sequences, threshold)
+
+
+def _read_scores(folder: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(folder / "scores.npz") as scores:
+            return dict(scores)
+    except (OSError, ValueError, BadZipFile) as error:
+        reason = " ".join(str(error).split())
+        raise SelectionError(f"{folder}/scores.npz: damaged ({reason}); add --force") from None
 
 
 def selected_rows(folder: str | Path) -> np.ndarray:
@@ -311,10 +312,8 @@ def selected_rows(folder: str | Path) -> np.ndarray:
 
     Raises RecordError if there is none, and SelectionError if its two files do not fit.
     """
-    record = read_json(Path(folder) / "selection.json")
-    with np.load(Path(folder) / "scores.npz") as scores:
-        chosen = select(scores["score"], record["delta"])
-        rows = scores["index"][chosen]
+    record, scores = read_json(Path(folder) / "selection.json"), _read_scores(Path(folder))
+    rows = scores["index"][select(scores["score"], record["delta"])]
     if len(rows) != record["number"]:
         raise SelectionError(f"{folder}: scores.npz and selection.json do not fit; add --force")
     return rows

@@ -180,12 +180,8 @@ def make_instructions(
 
 
 def _finished(folder: Path, recipe: dict[str, Any]) -> bool:
-    try:
-        manifest = records.read_json(folder / "manifest.json")
-    except records.RecordError:
-        return False
     files = all((folder / f"{split}.parquet").is_file() for split in SPLITS)
-    return files and all(manifest.get(key) == value for key, value in recipe.items())
+    return files and records.matching(folder / "manifest.json", recipe) is not None
 
 
 def _chosen(

@@ -40,7 +40,7 @@ from tad.data.vocabulary import bos_tokens
 from tad.experiment.config import Suite, load_suite
 from tad.experiment.layout import Layout
 from tad.experiment.schema import Corpus, Tokenizer
-from tad.records import write_json
+from tad.records import matching, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -99,10 +99,14 @@ def load_encoder(name: str, folder: Path) -> TextEncoder:
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise DataError(f"{path}: missing; make it with: tad data tokenizer --tokenizer {name}")
-    config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-    eos = config.get("eos_token")
-    eos = eos["content"] if isinstance(eos, dict) else eos
-    backend = Backend.from_file(str(path))
+    try:
+        config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        eos = config.get("eos_token")
+        eos = eos["content"] if isinstance(eos, dict) else eos
+        backend = Backend.from_file(str(path))
+    except Exception as error:  # tokenizers raises nothing more special
+        reason = " ".join(str(error).split())
+        raise DataError(f"{folder}: damaged tokenizer ({reason}); make it anew") from None
     eos_id = backend.token_to_id(eos) if eos else None
     if eos_id is None:
         raise DataError(f"{folder}: end-of-text token {eos!r} is not in the vocabulary")
@@ -155,12 +159,8 @@ def make_tokenizer(suite: Suite, name: str, layout: Layout, *, force: bool = Fal
 
 
 def _finished_tokenizer(folder: Path, recipe: dict[str, Any]) -> bool:
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        same = all(manifest.get(key) == value for key, value in recipe.items())
-        return same and manifest["sha256"] == _sha256(folder / "tokenizer.json")
-    except (OSError, ValueError, KeyError):
-        return False
+    manifest, path = matching(folder / "manifest.json", recipe), folder / "tokenizer.json"
+    return manifest is not None and path.is_file() and manifest.get("sha256") == _sha256(path)
 
 
 def _training_texts(
@@ -180,17 +180,13 @@ def _training_texts(
 
 
 def _fetch(name: str, spec: Tokenizer) -> PreTrainedTokenizerBase:
-    from transformers import AutoTokenizer
+    from tad.models.loading import ModelError, load_tokenizer
 
     source = spec.hub or spec.path
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(
-            f"tokenizers.{name}: {source!r} cannot be loaded ({reason}); check the id, or set "
-            "path to a local folder"
-        ) from None
+        tokenizer = load_tokenizer(source)
+    except ModelError as error:
+        raise DataError(f"tokenizers.{name}: {error}") from None
     if not tokenizer.is_fast:
         raise DataError(f"tokenizers.{name}: {source!r} has no tokenizer.json (fast tokenizer)")
     if tokenizer.eos_token is None:

@@ -40,9 +40,7 @@ def architecture_config(
     *,
     vocab_size: int | None = None,
     max_positions: int,
-    bos_token_id: int | None = None,
     eos_token_id: int | None = None,
-    pad_token_id: int | None = None,
 ) -> PreTrainedConfig:
     """The transformers configuration of a family in the sizes of `shape`.
 
@@ -50,24 +48,30 @@ def architecture_config(
     them (a padded vocabulary) and `vocab_size` rows elsewhere. `max_positions` is the longest
     sequence in tokens; Gemma2's sliding window is half of it and Phi3's one less than half, as in
     the published models, so give at least twice the training context if, as in the paper, no window
-    shall bind. Dropout is zero. Packed training needs no `pad_token_id`.
+    shall bind. Dropout is zero; packed training needs no padding token.
 
-    Raises ArchitectureError for a missing or too small vocabulary, a special token outside it, a
-    pad token that is also bos or eos (its embedding would never receive a gradient), heads that do
-    not divide the hidden size where the family needs it, and an odd number of rotary dimensions.
+    Raises ArchitectureError for a missing or too small vocabulary, and like `sized_config`.
     """
     if family not in CLASSES:
         raise ArchitectureError(f"family={family!r} is unknown (allowed: {', '.join(CLASSES)})")
     if max_positions < 4:
         raise ArchitectureError(f"max_positions={max_positions} leaves no sliding window; give 4")
-    rows = _embedding_rows(shape, vocab_size)
-    tokens = {"bos_token_id": bos_token_id, "eos_token_id": eos_token_id}
-    _check_tokens(rows, tokens, pad_token_id)
-    others = {"max_position_embeddings": max_positions, "pad_token_id": pad_token_id, **tokens}
-    published = FAMILIES[family].published(shape.head_dim, max_positions)
-    return sized_config(
-        family, shape.model_copy(update={"vocab_size": rows}), {**others, **published}
-    )
+    rows = shape.vocab_size or vocab_size
+    if rows is None:
+        raise ArchitectureError("the shape has no vocab_size; give the tokenizer's size")
+    if vocab_size is not None and vocab_size > rows:
+        raise ArchitectureError(
+            f"shape.vocab_size={rows} is smaller than the tokenizer's {vocab_size} tokens; "
+            "raise it, or leave it out to take the tokenizer's"
+        )
+    others = {
+        "max_position_embeddings": max_positions,
+        "bos_token_id": None,
+        "eos_token_id": eos_token_id,
+        "pad_token_id": None,
+        **FAMILIES[family].published(shape.head_dim, max_positions),
+    }
+    return sized_config(family, shape.model_copy(update={"vocab_size": rows}), others)
 
 
 def sized_config(family: Family, shape: Shape, others: dict[str, Any]) -> PreTrainedConfig:
@@ -163,28 +167,3 @@ def rotary_dims(config: PreTrainedConfig) -> int:
     """How many leading dimensions of a head are rotated; the others pass through (Phi, Phi3)."""
     fraction = config.rope_parameters.get("partial_rotary_factor", 1.0)
     return int(shape_of(config).head_dim * fraction)
-
-
-def _embedding_rows(shape: Shape, vocab_size: int | None) -> int:
-    rows = shape.vocab_size or vocab_size
-    if rows is None:
-        raise ArchitectureError(
-            "the shape has no vocab_size; give the tokenizer's size as vocab_size"
-        )
-    if vocab_size is not None and vocab_size > rows:
-        raise ArchitectureError(
-            f"shape.vocab_size={rows} is smaller than the tokenizer's {vocab_size} tokens; "
-            "raise it, or leave it out to take the tokenizer's"
-        )
-    return rows
-
-
-def _check_tokens(rows: int, tokens: dict[str, int | None], pad_token_id: int | None) -> None:
-    for name, token in {**tokens, "pad_token_id": pad_token_id}.items():
-        if token is not None and not 0 <= token < rows:
-            raise ArchitectureError(f"{name}={token} is outside the vocabulary of {rows} rows")
-    if pad_token_id is not None and pad_token_id in tokens.values():
-        raise ArchitectureError(
-            f"pad_token_id={pad_token_id} is also bos or eos, whose embedding would then never "
-            "receive a gradient; leave pad_token_id out"
-        )

@@ -145,11 +145,6 @@ def keeps_embeddings_frozen(teacher: PreTrainedConfig, student: PreTrainedConfig
     return student.hidden_size == teacher.hidden_size and not new_role
 
 
-def trainable_parameters(model: nn.Module) -> list[nn.Parameter]:
-    """The parameters to hand to an optimizer, each once; frozen ones are left out."""
-    return [parameter for parameter in model.parameters() if parameter.requires_grad]
-
-
 # --- Which parts of the teacher are kept ---------------------------------------------------------
 
 

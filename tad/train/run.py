@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from tad.baselines.generation import GeneratedTokens
 from tad.baselines.selection import selected_rows
-from tad.command import command_line, exit_code
+from tad.command import command_line, exit_code, plain_logging
 from tad.data.packing import PackedTokens
 from tad.data.vocabulary import check_tokenizer, shared_vocabulary, size
 from tad.experiment.config import load_suite
@@ -27,7 +27,7 @@ from tad.experiment.specs import RunSpec, run_spec
 from tad.models.loading import choose_attention, load_model, load_tokenizer
 from tad.models.students import build_student
 from tad.records import fingerprint, read_json
-from tad.train.job import plain_logging, run_job, training_order
+from tad.train.job import run_job, training_order
 from tad.train.on_policy import OnPolicy, OnPolicyTrainer
 from tad.train.trainer import DistillationTrainer
 

@@ -44,8 +44,8 @@ def test_every_table_reads(number):
 
 
 def test_pairs_and_methods_are_those_of_the_experiments():
+    from tad.experiment.config import load_suite
     from tad.methods import ROWS
-from tad.experiment.config import load_suite
 
     scale = Path(__file__).parents[2] / "config" / "smoke.yaml"
     if not scale.is_file():

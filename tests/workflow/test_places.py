@@ -9,7 +9,16 @@ import pytest
 
 from .conftest import REPOSITORY, RUN, TEACHER, TINY, Project, make_project
 
-CODE = ("Snakefile", "environment.yml", "tad", "eval", "analysis", "workflow", "config", "profiles")
+CODE = (
+    "Snakefile",
+    "environment.yml",
+    "tad",
+    "eval",
+    "analysis",
+    "workflow",
+    "config",
+    "results/reported",
+)
 REFERENCE = {
     "family": "llama",
     "tokenizer": "qwen",
@@ -18,7 +27,7 @@ REFERENCE = {
 }
 SHORT = {"tokens": {"scratch": 2_560}}  # 20 steps
 PAIR = "work/tiny/runs/scratch/qwen1.5-1.8b_0.5b"
-TARGETS = [  # every rule that trains or evaluates
+TARGETS = [  # with "all": every rule
     *(f"work/tiny/runs/{RUN}/{kind}.json" for kind in ("heldout", "fewshot", "math")),
     *(f"{PAIR}/{method}/seed0/manifest.json" for method in ("miniplm", "seq_kd")),
     "work/tiny/models/qwen1.5-1.8b/final/heldout.json",
@@ -36,7 +45,7 @@ OPTIONS = ("--cores", "1", "--config", "scale=tiny.yaml")
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Project:
-    """A clone in a folder with an awkward name, with the tiny suite and all of TARGETS made."""
+    """A clone in a folder with an awkward name, with the tiny suite and TARGETS made."""
     folder = tmp_path_factory.mktemp("places") / "Größe und it's (1)"
     source = {"path": "work/tiny/problems/instruct.jsonl", "layout": "plain"}
     source |= {"question": "prompt", "answer": "response"}
@@ -61,7 +70,7 @@ def finished(tmp_path_factory) -> Project:
         copy = shutil.copytree if path.is_dir() else shutil.copy2
         copy(path, folder / name)
     project.environment["PYTHONPATH"] = str(folder)
-    done = project.run([*project.python("snakemake"), *OPTIONS, "--", *TARGETS], ok=False)
+    done = project.run([*project.python("snakemake"), *OPTIONS, "--", "all", *TARGETS], ok=False)
     logs = "".join(path.read_text()[-800:] for path in folder.rglob("*.log"))
     assert done.returncode == 0, done.stderr[-3000:] + logs
     return project
@@ -70,18 +79,18 @@ def finished(tmp_path_factory) -> Project:
 def test_every_rule_works_below_a_name_with_spaces_and_umlauts(finished):
     for target in TARGETS:
         assert (finished.folder / target).is_file()
-    assert "Nothing to be done" in plan(finished, *TARGETS)
+    assert "Nothing to be done" in plan(finished, "all", *TARGETS)
 
 
 def test_a_finished_project_that_is_moved_or_copied_has_nothing_to_do(finished, tmp_path):
     copy = Project(tmp_path / "elsewhere")
     shutil.copytree(finished.folder, copy.folder)
     copy.environment["PYTHONPATH"] = str(copy.folder)
-    assert "Nothing to be done" in plan(copy, *TARGETS)
+    assert "Nothing to be done" in plan(copy, "all", *TARGETS)
     os.rename(copy.folder, tmp_path / "again elsewhere")
     moved = Project(tmp_path / "again elsewhere")
     moved.environment["PYTHONPATH"] = str(moved.folder)
-    assert "Nothing to be done" in plan(moved, *TARGETS)
+    assert "Nothing to be done" in plan(moved, "all", *TARGETS)
     (moved.folder / TARGETS[0]).unlink()
     assert "heldout_run" in plan(moved, *TARGETS), "and what is lost is made again"
 

@@ -240,10 +240,12 @@ def fewshot_model(wildcards):
     return f"hub:{model}" if model in hub_ids(SUITE) else model
 
 
-def math_settings():
-    if SUITE.evaluation.math is None:
-        raise WorkflowError(f"{CONFIG}: evaluation.math: missing, and a target needs it")
-    return SUITE.evaluation.math
+def settings(kind):
+    """How students are measured: the settings of fewshot or math, which a target needs."""
+    found = getattr(SUITE.evaluation, kind)
+    if found is None:
+        raise WorkflowError(f"{CONFIG}: evaluation.{kind}: missing, and a target needs it")
+    return found
 
 
 def generated(paths):
@@ -266,43 +268,37 @@ def corpus_param(name):
 
 
 def math_options(wildcards):
-    settings = math_settings()
-    analogues = str(LAYOUT.problems()) if settings.suite != "paper" else None
+    values = settings("math")
+    analogues = str(LAYOUT.problems()) if values.suite != "paper" else None
     return options(
-        suite=settings.suite,
-        data=settings.data or analogues,
-        prompts=settings.prompts,
-        shots=settings.shots,
-        limit=settings.limit,
-        max_new_tokens=settings.max_new_tokens,
-        batch_size=settings.batch_size,
+        suite=values.suite,
+        data=values.data or analogues,
+        prompts=values.prompts,
+        shots=values.shots,
+        limit=values.limit,
+        max_new_tokens=values.max_new_tokens,
+        batch_size=values.batch_size,
     )
 
 
 def math_items(wildcards):
-    analogue = math_settings().suite != "paper" and math_settings().data is None
+    analogue = settings("math").suite != "paper" and settings("math").data is None
     return [f"{LAYOUT.problems()}/manifest.json"] if analogue else []
-
-
-def fewshot_settings():
-    if SUITE.evaluation.fewshot is None:
-        raise WorkflowError(f"{CONFIG}: evaluation.fewshot: missing, and a target needs it")
-    return SUITE.evaluation.fewshot
 
 
 def analogues():
     """The folder of the analogues, for a suite that is made of them."""
     corpus = SUITE.stages["scratch"].corpus
-    return [] if fewshot_settings().suite == "paper" else [str(LAYOUT.analogues(corpus))]
+    return [] if settings("fewshot").suite == "paper" else [str(LAYOUT.analogues(corpus))]
 
 
 def fewshot_options(wildcards):
-    settings = fewshot_settings()
-    local = [f"{task}={folder}" for task, folder in settings.local.items()]
+    values = settings("fewshot")
+    local = [f"{task}={folder}" for task, folder in values.local.items()]
     return [
-        *options(suite=settings.suite, batch_size=settings.batch_size),
+        *options(suite=values.suite, batch_size=values.batch_size),
         *(word for folder in analogues() for word in options(analogues=folder)),
-        *options(shots=settings.shots, limit=settings.limit),
+        *options(shots=values.shots, limit=values.limit),
         *(["--local", *local] if local else []),
     ]
 

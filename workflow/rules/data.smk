@@ -14,8 +14,8 @@ rule problems:
     threads: 1
     params:
         folder=lambda w, output: Path(output[0]).parent,
-        train=lambda w: math_settings().problems,
-        test=lambda w: math_settings().limit or 100,
+        train=lambda w: settings("math").problems,
+        test=lambda w: settings("math").limit or 100,
     shell:
         "tad eval problems --out {params.folder:q} --train {params.train:q}"
         " --test {params.test:q} > {log:q} 2>&1"

@@ -66,7 +66,7 @@ rule analogues:
     params:
         data=lambda w: analogue_tokens(w)["data"],
         tokenizer=lambda w: str(LAYOUT.tokenizer(analogue_tokens(w)["tokenizer"])),
-        size=lambda w: fewshot_settings().items,
+        size=lambda w: settings("fewshot").items,
     shell:
         "tad eval analogues --data {params.data:q} --tokenizer {params.tokenizer:q}"
         " --out {output:q} --items {params.size:q} > {log:q} 2>&1"

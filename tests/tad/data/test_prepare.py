@@ -99,6 +99,12 @@ def test_folder_without_tokenizer_or_without_end_of_text(tmp_path):
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({**config, "eos_token": "</s>"}))
     with pytest.raises(DataError, match="end-of-text token '</s>' is not in the vocabulary"):
         load_encoder("bpe", tmp_path)
+    for name in ("tokenizer_config.json", "tokenizer.json"):
+        whole = (tmp_path / name).read_text()
+        (tmp_path / name).write_text(whole[: len(whole) // 2])
+        with pytest.raises(DataError, match="damaged tokenizer"):
+            load_encoder("bpe", tmp_path)
+        (tmp_path / name).write_text(whole)
     spelled = {**config, "eos_token": {"content": END_OF_TEXT}}  # how older files write it
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(spelled))
     assert load_encoder("bpe", tmp_path).eos_id == 0
@@ -246,7 +252,7 @@ def test_path_tokenizer_is_copied_to_the_same_layout(project, capsys):
 def test_tokenizers_that_cannot_be_had(project, capsys):
     write_suite(project, tokenizers={"bpe": {"hub": "somebody/nothing"}})
     assert re.search(
-        r"tokenizers.bpe: 'somebody/nothing' cannot be loaded", error(capsys, "tokenizer")
+        "tokenizers.bpe: somebody/nothing: cannot be loaded", error(capsys, "tokenizer")
     )
     backend = train_tokenizer(nonsense(100), 290).backend_tokenizer
     PreTrainedTokenizerFast(tokenizer_object=backend).save_pretrained("given")

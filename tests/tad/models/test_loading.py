@@ -9,7 +9,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from eval import heldout
-from tad.models.fingerprint import model_fingerprint
 from tad.models.loading import ModelError, load_model, load_tokenizer
 from tad.train import run as distill
 
@@ -104,18 +103,6 @@ def test_fewer_embeddings_than_tokens_are_refused(folder):
     load_model(str(folder), training=True, vocab_size=64)
     with pytest.raises(ModelError, match="has 64 token embeddings, and the tokenizer .* 65 tokens"):
         load_model(str(folder), training=True, vocab_size=65)
-
-
-def test_the_fingerprint_is_of_content(folder, tmp_path):
-    before = model_fingerprint(str(folder))
-    (folder / "heldout.json").write_text("{}")  # a record beside the model is no part of it
-    folder.rename(tmp_path / "elsewhere")
-    assert model_fingerprint(str(tmp_path / "elsewhere")) == before
-    change_tensors(tmp_path / "elsewhere", lambda t: t["model.norm.weight"].add_(1))
-    assert model_fingerprint(str(tmp_path / "elsewhere")) != before
-    (tmp_path / "elsewhere" / "model.safetensors").unlink()
-    with pytest.raises(ModelError, match=r"holds no \*.safetensors"):
-        model_fingerprint(str(tmp_path / "elsewhere"))
 
 
 @pytest.mark.parametrize(

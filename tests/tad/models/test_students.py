@@ -22,7 +22,6 @@ from tad.models.architectures import (
 from tad.models.students import (
     build_student,
     student_config,
-    trainable_parameters,
 )
 
 EXPERIMENTS = Path(__file__).parents[3] / "config" / "experiments.yaml"
@@ -52,6 +51,10 @@ def make_teacher(family, *, seed=1, **changes):
         for parameter in teacher.parameters():
             parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
     return teacher
+
+
+def trainable_parameters(model):
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
 def shape_like(model, **changes):

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from eval.fewshot import tasks
-from eval.fewshot.analogues import Text, make_items
-from eval.fewshot.build import build_task
 from eval.fewshot.tasks import FewshotError, all_tasks, columns, suite_tasks
-from tests.tad.made_up_text import prose
 
 EXTRA = """
 column: BoolX
@@ -64,28 +58,6 @@ def test_a_file_that_is_no_task_is_named(tmp_path, text, fault):
 
 def test_every_maker_is_there():
     assert all(callable(task.maker()) for task in all_tasks())
-
-
-CHECKLIST = Path(__file__).parents[3] / "CONTRIBUTING.md"
-
-
-def test_a_new_task_needs_one_file_and_one_function(tmp_path, monkeypatch):
-    """The task of CONTRIBUTING.md, its items made of held-out text and scored by lm-eval."""
-    page = CHECKLIST.read_text(encoding="utf-8").partition("## Add a few-shot task")[2]
-    entry = re.search(r"```yaml\n# [^\n]*sciq.yaml\n(.*?)```", page, re.DOTALL)[1]
-    maker = re.search(r"```python\n# [^\n]*\n(.*?)```", page, re.DOTALL)[1]
-    names = "from eval.fewshot.analogues import Item, Text, Window\nimport random\n"
-    (tmp_path / "sciq_maker.py").write_text(names + maker)
-    monkeypatch.syspath_prepend(tmp_path)
-    assert "eval.fewshot.analogues:sciq" in entry
-    (tmp_path / "sciq.yaml").write_text(entry.replace("eval.fewshot.analogues", "sciq_maker"))
-    (spec,) = all_tasks(tmp_path)
-    items = make_items(Text(prose()), spec, 12, 0)
-    folder = tmp_path / "items" / "sciq"
-    folder.mkdir(parents=True)
-    (folder / "test.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
-    task = build_task(spec, folder, 0, None)
-    assert len(task.instances) == 12 * spec.options
 
 
 def test_tables_may_ask_without_the_libraries():

@@ -1,7 +1,7 @@
 """Claims that no run decides: gradients, FLOPs, parameter accounts, and the paper's own teachers.
 
-Each function is a statistic as in ``analysis.claims.evidence``. What it finds is computed, so it
-has neither interval nor p-value: it holds or it does not.
+Each function is a statistic as in ``evidence``, of the claim that ``listed`` gives to it. What it
+finds is computed, so it has neither interval nor p-value: it holds or it does not.
 """
 
 from __future__ import annotations
@@ -28,11 +28,8 @@ BILLION = 1e9
 
 
 def _exact(what: str, effect: float, unit: str, holds: bool, *remarks: str) -> list[Finding]:
-    return [
-        Finding(
-            scope=ALL, what=what, effect=effect, unit=unit, holds=holds, kind="", remarks=remarks
-        )
-    ]
+    shown = {"what": what, "effect": effect, "unit": unit, "remarks": remarks}
+    return [Finding(scope=ALL, holds=bool(holds), kind="", **shown)]
 
 
 # --- Section 2 and 2.1, from autograd ------------------------------------------------------------
@@ -69,7 +66,6 @@ K = 10
 
 
 def split_is_exact(evidence: Evidence) -> list[Finding]:
-    """Eq. 2: with beta(X) = 1 the divergence is the KL divergence."""
     import torch
 
     from tad.divergences import forward_kl, tail_aware
@@ -88,13 +84,11 @@ def split_is_exact(evidence: Evidence) -> list[Finding]:
 
 
 def modes_keep_their_gradient(evidence: Evidence) -> list[Finding]:
-    """Section 2.1: TAD does not change the gradient of the top-K logits."""
     gap = max(float(np.abs(g["tad"] - g["kl"])[:K].max()) for g in map(_gradients, MASSES))
     return _exact("largest change of a top-K gradient", gap, "nats/logit", gap < ROUNDING)
 
 
 def equation_six(evidence: Evidence) -> list[Finding]:
-    """Eq. 6 is the gradient of Eq. 3 for tail logits."""
     gap = 0.0
     for g in map(_gradients, MASSES):
         student, teacher = g["student"][K:], g["teacher"][K:]
@@ -105,7 +99,6 @@ def equation_six(evidence: Evidence) -> list[Finding]:
 
 
 def fixed_point(evidence: Evidence) -> list[Finding]:
-    """Section 2.1: the gradient vanishes where the student is the teacher, as for KL."""
     import torch
 
     from tad.divergences import tail_aware
@@ -118,8 +111,6 @@ def fixed_point(evidence: Evidence) -> list[Finding]:
 
 
 def lower_bound(evidence: Evidence) -> list[Finding]:
-    """Section 2.1: above the teacher's top-K mass, each tail gradient is at least
-    beta(X) (pS - pT)."""
     slack = min(
         float((g["tad"][K:] - g["factor"] * (g["student"][K:] - g["teacher"][K:])).min())
         for g in map(_gradients, MASSES[2:])
@@ -128,7 +119,6 @@ def lower_bound(evidence: Evidence) -> list[Finding]:
 
 
 def stronger_than_kl(evidence: Evidence) -> list[Finding]:
-    """Section 2.1: there, the gradient of tail logits is stronger than KL's."""
     g = _gradients(MASSES[-1])
     ratio = g["tad"][K:] / g["kl"][K:]
     remark = (
@@ -141,12 +131,8 @@ def stronger_than_kl(evidence: Evidence) -> list[Finding]:
 
 
 def tail_mass_rises(evidence: Evidence) -> list[Finding]:
-    """Section 2.1: above the teacher's top-K mass, the second term of Eq. 6 makes the student's
-    tail mass rise.
-
-    The tail mass a changes by p_i (1 - a) with a tail logit and by -p_i a with a top-K one, which
-    gives its rate under a step down either gradient on the logits.
-    """
+    """The tail mass a changes by p_i (1 - a) with a tail logit and by -p_i a with a top-K one,
+    which gives its rate under a step down either gradient on the logits."""
     extra, total = [], 0.0
     for g in map(_gradients, MASSES[3:]):
         student, alpha = g["student"], g["student"][K:].sum()
@@ -169,15 +155,9 @@ def _petaflops(pair: str, method: str) -> float:
     return petaflops(paper_suite(), pair, method)
 
 
-def _all_pairs() -> list[str]:
-    """The paper's students from scratch."""
-    return paper_pairs("figure1")
-
-
 def same_flops(evidence: Evidence) -> list[Finding]:
-    """TAD costs what Vanilla KD costs, the loss's own elementwise work counted (abstract)."""
     gaps = []
-    for pair in _all_pairs():
+    for pair in paper_pairs("figure1"):
         account = pair_account(paper_suite(), pair)
         context = paper_suite().stages["scratch"].context
         costs = [account.cost(method, context=context) for method in ("tad", BASELINE)]
@@ -188,7 +168,6 @@ def same_flops(evidence: Evidence) -> list[Finding]:
 
 
 def miniplm_overhead(evidence: Evidence) -> list[Finding]:
-    """MiniPLM has 33% to 50% more FLOPs than Vanilla KD (Section 3.2.1)."""
     percent = {
         pair: 100 * (_petaflops(pair, "miniplm") / _petaflops(pair, BASELINE) - 1)
         for pair in paper_pairs("table1")
@@ -201,7 +180,6 @@ def miniplm_overhead(evidence: Evidence) -> list[Finding]:
 
 
 def generation_is_dearest(evidence: Evidence) -> list[Finding]:
-    """Table 3: Vanilla KD = TAD < MiniPLM < MiniLLM < Seq-KD."""
     order = ("tad", "miniplm", "minillm", "seq_kd")
     costs = [[_petaflops(pair, method) for method in order] for pair in paper_pairs("table1")]
     holds = all(cost == sorted(cost) for cost in costs)
@@ -214,19 +192,16 @@ def generation_is_dearest(evidence: Evidence) -> list[Finding]:
 
 
 def exceeds_1e19(evidence: Evidence) -> list[Finding]:
-    """Vanilla KD and TAD exceed 1e19 FLOPs a billion tokens for the larger teachers (3.2.2)."""
-    least = (
-        min(_petaflops(pair, m) for pair in paper_pairs("table4") for m in (BASELINE, "tad")) * 1e18
-    )
+    pairs = paper_pairs("table4")
+    least = 1e18 * min(_petaflops(pair, m) for pair in pairs for m in (BASELINE, "tad"))
     return _exact("smallest of three pairs", least, "FLOPs / 1B tokens", least > 1e19)
 
 
 def week_of_one_gpu(evidence: Evidence) -> list[Finding]:
-    """2B tokens a week and H100 is what the compute needs (Sections 1, 3.2.1)."""
     use = [
         100 * _petaflops(pair, "tad") * 1e9 * paper_suite().pairs[pair].tokens["scratch"]
         / (paper_suite().pairs[pair].gpus * WEEK_HOURS * 3600 * BF16_PEAK)
-        for pair in _all_pairs()
+        for pair in paper_pairs("figure1")
     ]  # fmt: skip
     remark = "taken as met if a week means at least 20% of the peak; speed is not measured here"
     return _exact("largest share of peak", max(use), "% of dense bf16", max(use) >= 20, remark)
@@ -239,7 +214,6 @@ def _sizes() -> pd.DataFrame:
 
 
 def printed_sizes(evidence: Evidence) -> list[Finding]:
-    """Each size of Table 9 is a count of the printed shape's parameters."""
     misses = [pair_name(pair) for pair, fits in _sizes()["fits"].items() if not fits]
     remarks = [f"no count rounds to the printed size of {', '.join(misses)}"] if misses else []
     return _exact("students without such a count", len(misses), f"of {len(_sizes())}", not misses,
@@ -247,7 +221,6 @@ def printed_sizes(evidence: Evidence) -> list[Finding]:
 
 
 def active_is_non_embedding(evidence: Evidence) -> list[Finding]:
-    """All students have about 1B active (non-embedding) parameters, the 0.5B one 475M."""
     claimed = dict.fromkeys(_sizes().index, quantity("active_all")) | quantities("active")
     gaps = {p: 100 * (_sizes().loc[p, "non_embedding"] / a - 1) for p, a in claimed.items()}
     worst = max(gaps.values(), key=abs)
@@ -266,7 +239,6 @@ def _own_teachers(evidence: Evidence) -> dict[str, dict[str, float]]:
 
 
 def mismatch_range(evidence: Evidence) -> list[Finding]:
-    """Next token and mode disagree in 39% to 46% of positions (Section 2, Figure 2)."""
     percent = [100 * metrics["mismatch"] for metrics in _own_teachers(evidence).values()]
     low, high = quantity("fig2_mismatch_min") - 0.5, quantity("fig2_mismatch_max") + 0.5
     holds = all(low <= value <= high for value in percent)
@@ -275,11 +247,10 @@ def mismatch_range(evidence: Evidence) -> list[Finding]:
 
 
 def larger_teachers_agree_more(evidence: Evidence) -> list[Finding]:
-    """Larger teachers have lower mismatch rates (Section 2)."""
     metrics = _own_teachers(evidence)
     sizes = {
         evidence.suite.pairs[pair].teacher: pair_account(evidence.suite, pair).teacher.linear
-        for pair in _all_pairs()
+        for pair in paper_pairs("figure1")
         if evidence.suite.pairs[pair].teacher in metrics
     }
     percent = [100 * metrics[teacher]["mismatch"] for teacher in sorted(sizes, key=sizes.get)]

@@ -64,6 +64,6 @@ lint: setup
 
 lock:
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/python -m pip install --quiet '.[dev]'
+	.venv-lock/bin/python -m pip install --quiet '.[suite,dev]'
 	.venv-lock/bin/python tools/lock.py
 	rm -rf .venv-lock

@@ -5,7 +5,7 @@
 #   snakemake --config scale=smoke root=results/smoke -- tables            from committed records
 #   snakemake work/smoke/runs/scratch/phi2_1b/rkl/seed0/heldout.json      one record of one run
 #
-# What runs is said in config/; every rule is one `python -m ...` line. Targets go after `--`.
+# What runs is said in config/; every rule is one `tad ...` line. Targets go after `--`.
 from snakemake.utils import min_version
 
 min_version("9.27")
@@ -21,3 +21,12 @@ include: "workflow/rules/distill.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/analyse.smk"
 include: "workflow/rules/targets.smk"
+
+
+# Here, since Snakemake takes no default from an included file.
+rule all:
+    default_target: True
+    input:
+        rules.figures.input,
+        rules.tables.input,
+    localrule: True

@@ -1,28 +1,31 @@
 """Held-out divergences of a student from its teacher, and the teacher's own tail: one pass.
 
-``tad eval heldout --model DIR --teacher DIR --data FOLDER --context 128 --out heldout.json``
-gives NLL, KL, reverse KL, tail mass alpha_K and mode mismatch on the validation split. Without
-``--teacher`` the model is measured alone (Figure 2). Every value is the mean over tokens with the
-standard error of the mean over sequences, in nats or as a share.
+    tad eval heldout --model DIR --teacher DIR --data work/smoke/data/general/phi --context 128 \\
+        --out heldout.json
+
+In: model folders (or hub ids) and a packed corpus in their tokens. Out: a record with NLL, KL,
+reverse KL, tail mass alpha_K and mode mismatch on the validation split; without ``--teacher`` of
+the model alone (Figure 2). Every value is the mean over tokens with the standard error of the mean
+over sequences, in nats or as a share. ``--calibration`` writes the record of ``tad eval
+calibration`` too.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
-from tqdm import tqdm
 
+from eval.options import at_least, device_of, writable
+from eval.rows import RowsError, batches, bos_token, check_tokenizer
 from tad import divergences
 from tad.command import command_line, exit_code
-from tad.data.instruct import InstructionRows, collate, open_rows
-from tad.data.packing import DataError, PackedTokens
+from tad.data.instruct import InstructionRows, open_rows
+from tad.data.packing import PackedTokens
 from tad.data.vocabulary import shared_vocabulary
 from tad.divergences import IGNORE
 from tad.records import provenance, write_json
@@ -107,50 +110,54 @@ def held_out(
     shared: int | None = None,
     batch_size: int = 16,
     sequences: int | None = None,
+    bos: int | None = None,
 ) -> dict[str, Any]:
     """The record of one model on ``data`` (all of it, or the first ``sequences``).
 
-    ``shared`` leading vocabulary entries are compared with the teacher's. Raises DataError if
-    there are fewer sequences than asked for.
+    ``shared`` leading vocabulary entries are compared with the teacher's; ``bos`` is the token
+    that the tokenizer's template begins a text with. Raises RowsError for too few sequences.
     """
-    means, tokens = SequenceMeans(), 0
-    for batch in _batches(data, batch_size, sequences):
-        labels = batch["labels"].to(model.device)
-        logits = model(batch["input_ids"].to(model.device), use_cache=False).logits[..., :shared]
+    if sequences is not None and sequences > len(data):
+        raise RowsError(f"--sequences {sequences}: the validation split has {len(data)}")
+    means, tokens, found = SequenceMeans(), 0, 0
+    for _, batch in batches(data, batch_size, sequences or len(data), "held-out"):
+        labels, inputs = batch["labels"].to(model.device), batch["input_ids"].to(model.device)
+        logits = model(inputs, use_cache=False).logits[..., :shared]
         teacher_logits = None
         if teacher is not None:
-            inputs = batch["input_ids"].to(teacher.device)
             teacher_logits = teacher(inputs, use_cache=False).logits[..., :shared]
         means.update(token_metrics(logits, labels, teacher_logits), labels != IGNORE)
         tokens += int((labels != IGNORE).sum())
-    return {"tokens": tokens, "context": data.context, "metrics": means.compute()}
-
-
-def _batches(
-    data: PackedTokens | InstructionRows, size: int, limit: int | None
-) -> Iterator[dict[str, Tensor]]:
-    if limit is not None and limit > len(data):
-        raise DataError(f"{limit} sequences asked for, the validation split has {len(data)}")
-    rows = torch.utils.data.Subset(data, range(limit or len(data)))
-    batches = DataLoader(rows, size, collate_fn=collate)
-    yield from tqdm(batches, desc="held-out", disable=not sys.stderr.isatty())
+        found += 0 if bos is None else int((inputs == bos).sum())
+    return {
+        "tokens": tokens,
+        "context": data.context,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "device": model.device.type,
+        "bos_expected": bos is not None,
+        "bos_found": found,
+        "metrics": means.compute(),
+    }
 
 
 def write_records(options: argparse.Namespace) -> None:
     """Write the records that the command line asks for. Raises UserError."""
     from tad.models.loading import load_model, load_tokenizer
 
+    at_least(1, context=options.context, sequences=options.sequences, batch_size=options.batch_size,
+             positions=options.positions)  # fmt: skip
+    for out in filter(None, (options.out, options.calibration)):
+        writable(out)
     data = open_rows(options.data, "validation", options.context)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    check_tokenizer(options.model, options.data)
+    device = device_of(None)
+    tokenizer = load_tokenizer(options.model)
+    bos = bos_token(tokenizer)
     model, teacher, shared = load_model(options.model, training=False).eval().to(device), None, None
     if options.teacher:
         teacher = load_model(options.teacher, training=False).eval().to(device)
-        shared = shared_vocabulary(
-            load_tokenizer(options.teacher),
-            load_tokenizer(options.model),
-            teacher.get_output_embeddings().weight.shape[0],
-            model.get_output_embeddings().weight.shape[0],
-        )
+        rows = [m.get_output_embeddings().weight.shape[0] for m in (teacher, model)]
+        shared = shared_vocabulary(load_tokenizer(options.teacher), tokenizer, *rows)
     record = held_out(
         model,
         data,
@@ -158,15 +165,16 @@ def write_records(options: argparse.Namespace) -> None:
         shared=shared,
         batch_size=options.batch_size,
         sequences=options.sequences,
+        bos=bos,
     )
     names = {"model": options.model, "teacher": options.teacher, "data": options.data}
-    fingerprint = {"data_fingerprint": data.fingerprint}
-    write_json(options.out, {**names, **fingerprint, **record, **provenance()})
+    names["data_fingerprint"] = data.fingerprint
+    write_json(options.out, {**names, **record, **provenance()})
     if options.calibration:
         from eval.calibration.measure import measure, write
 
-        metric, how = measure(options.model, data, positions=options.positions)
-        write(options.calibration, metric, {**names, **fingerprint, "split": "validation", **how})
+        metric, how = measure(options.model, data, positions=options.positions, bos=bos)
+        write(options.calibration, metric, {**names, "split": "validation", **how})
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -179,9 +187,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--sequences", type=int, help="only the first so many (default: all)")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--out", required=True, type=Path, help="JSON file to write")
-    parser.add_argument(
-        "--calibration", type=Path, help="write what eval.calibration.measure measures here too"
-    )
+    parser.add_argument("--calibration", type=Path, help="calibration.json to write too")
     parser.add_argument("--positions", type=int, help="of the calibration (default: all)")
     options = parser.parse_args(arguments)
     return exit_code("eval heldout", lambda: write_records(options))

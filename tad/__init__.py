@@ -17,7 +17,7 @@ _PUBLIC = {
     "distillation_loss": "tad.fused",
     "build_student": "tad.models.students",
     "DistillationTrainer": "tad.train.trainer",
-    "Objective": "tad.train.trainer",
+    "TADMixin": "tad.train.mixin",
 }
 
 __all__ = list(_PUBLIC)

@@ -11,11 +11,10 @@ import importlib
 import sys
 from pathlib import Path
 
-PROJECT = Path(__file__).parents[1]
-"""The clone that this package runs from; site-packages where it was installed plainly."""
+from tad.command import PROJECT
 
 COMMANDS = {
-    "run": ("tad.train.run", "distil one student of the experiments: tad run STAGE/PAIR/METHOD/seedN"),
+    "run": ("tad.train.run", "distil one student: tad run STAGE/PAIR/METHOD/seedN"),
     "pretrain": ("tad.train.pretrain", "pre-train a teacher, or what a student starts from"),
     "data": ("tad.data.prepare", "train tokenizers, pack corpora"),
     "instruct": ("tad.data.instruct", "tokenize instruction data"),
@@ -58,10 +57,10 @@ def main(arguments: list[str] | None = None) -> int:
         if place not in sys.path:
             sys.path.append(place)  # a user's own divergence; eval and analysis in a clone
     if not module.startswith("tad.") and not (PROJECT / "Snakefile").is_file():
-        print(
-            f"tad {name}: works in a clone of the project only: clone it and `pip install -e .` there",
-            file=sys.stderr,
+        cure = (
+            "works in a clone of the project only: clone it, and `pip install -e '.[suite]'` there"
         )
+        print(f"tad {name}: {cure}", file=sys.stderr)
         return 2
     return importlib.import_module(module).main(given[words:])
 

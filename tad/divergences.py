@@ -25,6 +25,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tad.command import UserError
+
+
+class LossError(UserError, ValueError):
+    """Inputs or options that a loss cannot use; the message names them and what is allowed."""
+
+
 IGNORE = -100
 """Label of a position that has no next token to learn (the transformers convention)."""
 
@@ -41,7 +48,7 @@ def forward_kl(
 ) -> Tensor:
     """KL(teacher || student) of each token, in nats: the vanilla KD loss (Section 2, Eq. 1).
 
-    Takes (B, N, V) logits and returns (B, N). Raises ValueError for shapes that do not agree and
+    Takes (B, N, V) logits and returns (B, N). Raises LossError for shapes that do not agree and
     for a temperature that is not positive.
     """
     student, teacher, restore = _valid_rows(student_logits, teacher_logits, temperature, mask)
@@ -60,7 +67,7 @@ def reverse_kl(
     """KL(student || teacher) of each token, in nats (the RKL rows of Tables 4 and 5).
 
     Takes (B, N, V) logits and returns (B, N). Where the student can emit a token that the teacher
-    cannot, the value is +inf and the gradient is that of the remaining columns. Raises ValueError
+    cannot, the value is +inf and the gradient is that of the remaining columns. Raises LossError
     as `forward_kl` does.
     """
     student, teacher, restore = _valid_rows(student_logits, teacher_logits, temperature, mask)
@@ -89,12 +96,12 @@ def tail_aware(
     Takes (B, N, V) logits, a number of modes `k` in [1, V - 1] and `beta` > 0; returns (B, N).
     `segment_ids` (B, N), if given, names the document of each token of packed rows, and beta(X)
     is then taken over documents instead of rows (see `tail_weight`). With beta(X) = 1 this is
-    `forward_kl` (Eq. 2). Raises ValueError for shapes that do not agree, `k` or `beta` or
+    `forward_kl` (Eq. 2). Raises LossError for shapes that do not agree, `k` or `beta` or
     `temperature` out of range.
     """
     if student_logits.dim() != 3:
         shape = tuple(student_logits.shape)
-        raise ValueError(f"student_logits is {shape}: tail_aware needs (sequence, token, vocab)")
+        raise LossError(f"student_logits is {shape}: tail_aware needs (sequence, token, vocab)")
     student, teacher, restore = _valid_rows(student_logits, teacher_logits, temperature, mask)
     split = split_kl(student / temperature, teacher / temperature, top_k_set(teacher, k))
     alpha = split.log_tail_teacher.exp()
@@ -121,7 +128,7 @@ def decoupled(
     distributions over the other tokens. Takes (B, N, V) logits and `labels` (B, N), the token that
     each position predicts (-100: the position is left out and returns 0); returns (B, N). The
     defaults are those of the DKD paper. Unlike `tail_aware` it depends on the labels and its
-    second term is not scaled by the teacher's mass there. Raises ValueError as `forward_kl` does,
+    second term is not scaled by the teacher's mass there. Raises LossError as `forward_kl` does,
     and for labels outside the vocabulary.
     """
     mask = _labelled(labels, student_logits, mask)
@@ -135,7 +142,7 @@ def causal_lm(student_logits: Tensor, labels: Tensor, *, mask: Tensor | None = N
     """Cross entropy of each token, in nats, at temperature 1 (L_CLM of Eq. 1 and 4).
 
     Takes (B, N, V) logits and `labels` (B, N), already shifted: the token that the position
-    predicts. Positions labelled -100 or masked out return 0. Returns (B, N). Raises ValueError for
+    predicts. Positions labelled -100 or masked out return 0. Returns (B, N). Raises LossError for
     shapes that do not agree and labels outside the vocabulary.
     """
     mask = _labelled(labels, student_logits, mask)
@@ -189,11 +196,11 @@ def top_k_set(logits: Tensor, k: int) -> Tensor:
     """Ids of the `k` largest logits of each row, (..., V) -> (..., k), by decreasing logit.
 
     Of equal logits the lowest ids win, on every device, so that all code paths choose the same
-    set. Raises ValueError unless 1 <= k < V.
+    set. Raises LossError unless 1 <= k < V.
     """
     size = logits.shape[-1]
     if not 1 <= k < size:
-        raise ValueError(f"k is {k}: choose 1 <= k <= {size - 1} for a vocabulary of {size}")
+        raise LossError(f"k is {k}: choose 1 <= k <= {size - 1} for a vocabulary of {size}")
     values, ids = logits.topk(k, -1)
     # torch.topk may take any of several entries equal to the k-th: only those rows are re-sorted.
     last = values[..., -1:]
@@ -229,10 +236,10 @@ def tail_weight(
     beta(X) * alpha_K stays between 0 and beta * N, so the loss stays sane down to a mean of
     TAIL_MASS_FLOOR. Below it the mean counts as that floor, which caps beta(X) at a finite float32
     and lets the tail term go to 0 with alpha_K. A sequence without valid tokens has weight 0.
-    Raises ValueError unless beta is positive and finite and the shapes agree.
+    Raises LossError unless beta is positive and finite and the shapes agree.
     """
     if not 0 < beta < math.inf:
-        raise ValueError(f"beta is {beta}: choose a positive finite weight (the paper uses 2)")
+        raise LossError(f"beta is {beta}: choose a positive finite weight (the paper uses 2)")
     valid = torch.ones_like(alpha) if mask is None else mask.to(alpha.dtype)
     alpha = alpha if mask is None else alpha.masked_fill(~mask.bool(), 0.0)
     if segment_ids is None:
@@ -240,12 +247,15 @@ def tail_weight(
         return _weight(total, count, beta).expand_as(alpha)
     if segment_ids.shape != alpha.shape:
         shape, expected = tuple(segment_ids.shape), tuple(alpha.shape)
-        raise ValueError(f"segment_ids has shape {shape}: give one document id a token, {expected}")
+        raise LossError(f"segment_ids has shape {shape}: give one document id a token, {expected}")
     rows = []
     for row_alpha, row_valid, row_ids in zip(alpha, valid, segment_ids, strict=True):
         index = row_ids.unique(return_inverse=True)[1]
         member = F.one_hot(index).to(alpha.dtype)  # (N, documents): sums in a fixed order
-        rows.append(_weight(row_alpha @ member, row_valid @ member, beta)[index])
+        broken = ~row_alpha.isfinite()  # 0 times NaN would spoil every document of the row
+        total = row_alpha.masked_fill(broken, 0.0) @ member
+        total = total.masked_fill(member[broken].any(0), math.nan)
+        rows.append(_weight(total, row_valid @ member, beta)[index])
     return torch.stack(rows)
 
 
@@ -285,9 +295,9 @@ def _valid_rows(
 ):
     """Valid rows (R, V) of both in the working dtype, and the way back to the mask's shape."""
     if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature is {temperature}: choose a positive finite number")
+        raise LossError(f"temperature is {temperature}: choose a positive finite number")
     if student.shape != teacher.shape:
-        raise ValueError(
+        raise LossError(
             f"student_{what} {tuple(student.shape)} and teacher_{what} {tuple(teacher.shape)} "
             "differ: align the tokens, and slice both to their common prefix of the last axis"
         )
@@ -311,7 +321,7 @@ def _labelled(labels: Tensor, logits: Tensor, mask: Tensor | None) -> Tensor:
     labelled = labels != IGNORE
     outside = labelled & ((labels < 0) | (labels >= logits.shape[-1]))
     if outside.any():
-        raise ValueError(
+        raise LossError(
             f"label {int(labels[outside][0])} is outside the vocabulary of {logits.shape[-1]}: "
             f"use {IGNORE} for positions to leave out"
         )
@@ -321,6 +331,6 @@ def _labelled(labels: Tensor, logits: Tensor, mask: Tensor | None) -> Tensor:
 def _check_tokens(name: str, values: Tensor | None, logits: Tensor) -> None:
     if values is not None and values.shape != logits.shape[:-1]:
         expected = tuple(logits.shape[:-1])
-        raise ValueError(
+        raise LossError(
             f"{name} has shape {tuple(values.shape)}: give one entry a token, {expected}"
         )

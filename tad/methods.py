@@ -16,12 +16,12 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
 from tad.command import UserError
 
-Scope = Literal["token", "sequence"]
+Scope = Literal["token", "sequence", "step"]
 Rows = Literal["corpus", "selected", "teacher_text", "own_text"]
 
 
@@ -70,12 +70,15 @@ class Row:
     ``divergence`` is the import path of its function of logits, ``module:function``; None trains
     by plain CLM. ``fused`` names its closed form in ``tad.fused``; without one it is evaluated by
     autograd, a chunk of logits at a time (``scope`` token) or whole sequences (``sequence``, as
-    beta(X) couples). ``rows`` is what it trains on: the corpus, ``selected`` rows of it, text that
-    the teacher wrote ahead of training, or text that the student writes during it. ``budget``:
-    the pair's ``tokens``, tokens ``matched`` to the FLOPs of TAD, or a ``share`` of them.
+    beta(X) couples). ``scope`` step: the divergence is scaled, by a coefficient without gradient
+    over all micro-batches and ranks of an optimizer step, to the value that the method
+    ``matched_to`` has there, whose parameters the row shares. ``rows`` is what it trains on: the
+    corpus, ``selected`` rows of it, text that the teacher wrote ahead of training, or text that the
+    student writes during it. ``budget``: the pair's ``tokens``, tokens ``matched`` to the FLOPs of
+    TAD, or a ``share`` of them.
     ``cosine`` is whether the pair's cosine term is added, ``starts_as`` the method whose run of the
     stage before is the start (None: its own). ``operations`` is its elementwise cost a vocabulary
-    entry, forward and backward. ``label`` is what tables call it, the paper's name where it has one.
+    entry, forward and backward. ``label`` is what tables call it, as the paper does if it has it.
     """
 
     name: str
@@ -84,6 +87,7 @@ class Row:
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     scope: Scope = "token"
     fused: str | None = None
+    matched_to: str | None = None
     rows: Rows = "corpus"
     budget: Literal["tokens", "matched", "share"] = "tokens"
     cosine: bool = True
@@ -111,8 +115,8 @@ class Row:
             return getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError) as error:
             raise MethodError(
-                f"methods.{self.name}.divergence: {self.divergence!r} cannot be imported ({error}); "
-                "write package.module:function of something that Python finds from this folder"
+                f"methods.{self.name}.divergence: {self.divergence!r} cannot be imported ({error}):"
+                " write package.module:function of something that Python finds from this folder"
             ) from None
 
 
@@ -122,6 +126,9 @@ _PURPLE, _SKY, _BLACK, _GREY = "#CC79A7", "#56B4E9", "#000000", "#7F7F7F"
 
 _KL = {"divergence": "tad.divergences:forward_kl", "fused": "forward_kl", "operations": 16}
 _RKL = {"divergence": "tad.divergences:reverse_kl", "fused": "reverse_kl", "operations": 18}
+
+_K = Parameter(letter="k", default=10, low=1, open=False, kind=int, symbol="K")
+_BETA = Parameter(letter="b", default=2.0, symbol="β", usual=True)
 
 ROWS: dict[str, Row] = {
     row.name: row
@@ -137,10 +144,11 @@ ROWS: dict[str, Row] = {
             line="-.", marker="^"),
         Row(name="tad", label="TAD", divergence="tad.divergences:tail_aware", fused="tail_aware",
             scope="sequence", operations=22, colour=_VERMILION, marker="s",
-            parameters={
-                "k": Parameter(letter="k", default=10, low=1, open=False, kind=int, symbol="K"),
-                "beta": Parameter(letter="b", default=2.0, symbol="β", usual=True),
-            }),
+            parameters={"k": _K, "beta": _BETA}),
+        # A control: KL at the weight that TAD has at each step, so that only the shape differs.
+        Row(name="vanilla_kd_matched", label="Vanilla KD, matched", **_KL | {"operations": 38},
+            scope="step", matched_to="tad", colour=_BLUE, line=":", marker="d",
+            parameters={"k": replace(_K, quiet=True), "beta": replace(_BETA, quiet=True)}),
         # Zhao et al. (2022), with the weights of that paper.
         Row(name="dkd", label="DKD", divergence="tad.divergences:decoupled", fused="decoupled",
             operations=20, colour=_PURPLE, line=":", marker="v",
@@ -162,6 +170,9 @@ ROWS: dict[str, Row] = {
 BASELINE = "vanilla_kd"
 """The id that others are compared with: Rel in the tables, paired differences (Section 3.2.1)."""
 
+MATCHED_TO = "tad"
+"""The method whose FLOPs a ``matched`` budget of tokens has (Table 4, CLM (Mat.))."""
+
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _VALUE = re.compile(r"([a-z_]+?)(\d+(?:\.\d+)?)")
 _LOOKS = [(c, m) for m in "vX>p<h" for c in (_PURPLE, _ORANGE, _GREEN, _SKY, _BLUE, _BLACK)]
@@ -172,7 +183,7 @@ def register(
     divergence: str,
     parameters: Mapping[str, float] | None = None,
     *,
-    scope: Scope = "token",
+    scope: Literal["token", "sequence"] = "token",
     label: str | None = None,
     colour: str | None = None,
 ) -> Row:
@@ -195,7 +206,7 @@ def register(
         raise MethodError(f"methods.{name}.divergence: {divergence!r}: write module:function")
     customs = [row for row in ROWS.values() if row.custom and row.name != name]
     look = _LOOKS[len(customs) % len(_LOOKS)]
-    ROWS[name] = row = Row(
+    made = Row(
         name=name,
         label=label or name,
         divergence=divergence,
@@ -210,8 +221,10 @@ def register(
             for key, value in (parameters or {}).items()
         },
     )
-    Method(name)  # a default out of range is refused here, not at the first run
-    return row
+    for key, one in made.parameters.items():
+        one.check(name, key, one.default)
+    ROWS[name] = made
+    return made
 
 
 def row(name: str) -> Row:
@@ -317,7 +330,14 @@ class Method:
         """
         if self.row.divergence is None:
             raise MethodError(f"method {self}: trains by plain CLM and has no divergence")
-        return bind(self.row.function(), self.parameters)
+        shared = self.row.matched_to is not None  # its parameters are those of the other method
+        return bind(self.row.function(), {} if shared else self.parameters)
+
+    @property
+    def matched_to(self) -> Method | None:
+        """The method to whose value at each step this one's divergence is scaled."""
+        other = self.row.matched_to
+        return None if other is None else Method(other, self.values)
 
 
 def bind(function: Callable[..., Any], parameters: Mapping[str, float]) -> Callable[..., Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import json
+import math
 import os
 import platform
 import subprocess
@@ -41,38 +43,69 @@ def write_gzip(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write ``value`` as indented JSON, atomically. NaN and infinity are refused (ValueError)."""
-    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+    """Write ``value`` as indented JSON, atomically. Raises RecordError for NaN and infinity."""
+    write_text(path, _dumps(path, value, indent=1) + "\n")
 
 
 def write_json_lines(path: str | Path, rows: list[dict[str, Any]]) -> None:
-    """Write one JSON object a line, atomically."""
-    write_text(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
+    """Write one JSON object a line, atomically. Raises RecordError for NaN and infinity."""
+    write_text(path, "".join(_dumps(path, row) + "\n" for row in rows))
+
+
+def _dumps(path: str | Path, value: Any, **options: Any) -> str:
+    try:
+        return json.dumps(value, allow_nan=False, **options)
+    except ValueError:
+        key = _not_finite(value) or "a value"
+        raise RecordError(
+            f"{path}: not written, as {key} is not finite: look for NaN in the weights or the data"
+        ) from None
+
+
+def _not_finite(value: Any) -> str | None:
+    """The key of the first number that JSON cannot hold."""
+    if isinstance(value, dict | list | tuple):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            if (found := _not_finite(inner)) is not None:
+                return f"{key}.{found}" if found else str(key)
+    return "" if isinstance(value, float) and not math.isfinite(value) else None
 
 
 def read_json(path: str | Path) -> Any:
     """Read a JSON record. Raises RecordError for a missing or broken file."""
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RecordError(f"{path}: no such record; make it with `snakemake {path}`") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RecordError(f"{path}: not valid JSON ({error}); delete it and rerun") from None
+    return _loads(path, _read(path))
 
 
 def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
     """Read a file of one JSON object a line. Raises RecordError, naming the line."""
+    lines = _read(path).splitlines()
+    return [_loads(f"{path}:{number}", line) for number, line in enumerate(lines, start=1)]
+
+
+def _read(path: str | Path) -> str:
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        return Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise RecordError(f"{path}: no such record; make it with `snakemake {path}`") from None
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise RecordError(f"{path}:{number}: not valid JSON ({error})") from None
-    return rows
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path}: no readable record ({error})") from None
+
+
+def _loads(where: str | Path, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise RecordError(f"{where}: not valid JSON ({error}); delete it and rerun") from None
+
+
+def matching(path: str | Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
+    """The record in ``path`` if it is there and has the values of ``wanted``; else None."""
+    try:
+        record = read_json(path)
+    except RecordError:
+        return None
+    fits = isinstance(record, dict) and wanted.items() <= record.items()
+    return record if fits else None
 
 
 def fingerprint(value: Any) -> str:
@@ -83,7 +116,9 @@ def fingerprint(value: Any) -> str:
 def provenance() -> dict[str, Any]:
     """What the numbers of a record depend on besides its configuration."""
     versions = {"python": platform.python_version()}
-    versions |= {name: metadata.version(name) for name in RECORDED_PACKAGES}
+    for name in RECORDED_PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):  # datasets is of the extra suite
+            versions[name] = metadata.version(name)
     return {"versions": versions, "git": _git_state(), "host": _host_class()}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -23,7 +25,7 @@ def pinned(lines: list[str]) -> dict[str, str]:
 
 def wanted() -> list[Requirement]:
     extras = PROJECT["optional-dependencies"]
-    return [Requirement(line) for line in PROJECT["dependencies"] + extras["dev"]]
+    return [Requirement(line) for line in PROJECT["dependencies"] + extras["suite"] + extras["dev"]]
 
 
 LOCK = pinned((ROOT / "requirements.lock").read_text().splitlines())
@@ -51,3 +53,36 @@ def test_conda_python_is_one_that_the_project_supports():
 def test_flash_attention_is_an_extra_and_not_locked():
     assert any("flash-attn" in line for line in PROJECT["optional-dependencies"]["gpu"])
     assert "flash-attn" not in LOCK
+
+
+def test_the_package_alone_needs_nothing_of_the_suite():
+    """Every module is imported, and a corpus asks for what is missing, with all of it hidden."""
+    modules = {"antlr4-python3-runtime": "antlr4", "markdown-it-py": "markdown_it"}
+    extras = PROJECT["optional-dependencies"]
+    names = [Requirement(line).name for line in extras["suite"] + extras["dev"]]
+    hidden = [modules.get(name, name.replace("-", "_")) for name in names]
+    code = f"""
+import importlib, pkgutil, sys
+for name in {hidden!r}:
+    sys.modules[name] = None
+import tad
+for module in pkgutil.walk_packages(tad.__path__, "tad."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+from tad.cli import main
+assert main(["--help"]) == 0
+from tad.command import UserError, optional
+try:
+    optional("datasets")
+except UserError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.endswith("datasets is not installed: pip install 'tad[suite]'\n")
+
+
+def test_only_the_package_is_installed():
+    found = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert found["packages"]["find"]["include"] == ["tad*"]

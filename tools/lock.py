@@ -41,8 +41,9 @@ def installed() -> dict[str, str]:
 
 
 def direct(project: dict) -> list[str]:
-    """Names that pyproject.toml asks for, at run time and for development."""
-    wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
+    """Names that pyproject.toml asks for: the package's, the suite's and those for development."""
+    extras = project["optional-dependencies"]
+    wanted = project["dependencies"] + extras["suite"] + extras["dev"]
     return [normal(re.match(r"[\w.-]+", requirement)[0]) for requirement in wanted]
 
 

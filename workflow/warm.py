@@ -2,7 +2,7 @@
 
     python workflow/warm.py tad run scratch/PAIR/METHOD/seed0 --config config/smoke.yaml
 
-does what ``python -m tad run ...`` does. Loading torch, transformers and lm-eval takes longer
+does what ``tad run ...`` does. Loading torch, transformers and lm-eval takes longer
 than most jobs on tiny models, so at small scales the DAG's jobs share one process that does it
 once: the first job starts it, it forks for every job, and it ends with the Snakemake that set
 TAD_WARM to its process id. It loads libraries alone, no module of this project, so that a fork
@@ -44,6 +44,8 @@ LIBRARIES = (
 )
 WAIT = 180.0
 """Seconds that a job waits for the process to be ready before it goes on without it."""
+LONGEST = 107
+"""Bytes of a socket's path."""
 
 
 def main() -> int:
@@ -57,8 +59,12 @@ def main() -> int:
         return serve(Path(arguments[1]), int(os.environ["TAD_WARM"]))
     connection = None
     if sys.platform == "linux" and os.environ.get("TAD_WARM"):
-        with contextlib.suppress(OSError, ValueError):
+        try:
             connection = connect(socket_path())
+        except (OSError, ValueError) as error:
+            print(
+                f"workflow.warm: loads the libraries for this job alone ({error})", file=sys.stderr
+            )
     if connection is None:
         return run_here(*arguments)
     return ask(connection, arguments)
@@ -81,15 +87,23 @@ def run_here(module: str, *arguments: str) -> int:
 
 
 def socket_path() -> Path:
-    """One socket for a Snakemake, an interpreter, and what the libraries read when they load."""
+    """One socket for a Snakemake, an interpreter, and what the libraries read when they load.
+
+    It lies in the first folder for temporary files whose name is short enough for a socket. Raises
+    OSError where there is none that is ours.
+    """
     names = ("TAD_WARM", "OMP_NUM_THREADS", "HF_HUB_OFFLINE", "HF_HOME")
     key = [sys.executable, *(os.environ.get(name, "") for name in names)]
     digest = hashlib.sha256("\0".join(key).encode()).hexdigest()[:16]
-    folder = Path(tempfile.gettempdir()) / f"tad-warm-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():  # somebody else's: jobs must not be sent there
-        raise OSError(f"{folder}: is not ours")
-    return folder / digest
+    places = (tempfile.gettempdir(), os.environ.get("XDG_RUNTIME_DIR", ""), "/tmp", "/var/tmp")
+    for place in filter(None, places):
+        path = Path(place) / f"tad-warm-{os.getuid()}" / digest
+        if len(os.fsencode(path)) <= LONGEST and os.access(place, os.W_OK):
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            if path.parent.stat().st_uid != os.getuid():  # jobs must not be sent there
+                raise OSError(f"{path.parent}: is not ours")
+            return path
+    raise OSError("no folder for temporary files has a name that is short enough for a socket")
 
 
 def connect(path: Path) -> socket.socket | None:

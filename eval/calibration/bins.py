@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from eval.calibration.sums import CalibrationError
+
 EDGE_SLACK = 1e-6
 """A probability this close (in bin widths) below an edge counts as on it. Softmax rounds: a true
 1/2 may come out one unit below, and rounding should not decide its bin."""
@@ -83,12 +85,12 @@ def bin_rows(
     """Bin the softmax of ``logits`` (R, V) in every way asked for, keyed "10", "15", ..., "tail".
 
     ``labels`` (R,) are int64 in [0, V). ``dense`` bins all R x V entries in float64: the definition
-    itself, slow, there to check the shortcut by. Raises ValueError for a label out of range and
-    for rows without a finite softmax (NaN, +inf, or -inf throughout).
+    itself, slow, there to check the shortcut by. Raises CalibrationError for a label out of range
+    and for rows without a finite softmax (NaN, +inf, or -inf throughout).
     """
     rows, vocabulary = logits.shape
     if labels.numel() and not (int(labels.min()) >= 0 and int(labels.max()) < vocabulary):
-        raise ValueError(
+        raise CalibrationError(
             f"labels from {int(labels.min())} to {int(labels.max())} with {vocabulary} logits a "
             "row; ignored positions are -100 or masked"
         )
@@ -145,7 +147,7 @@ def _dense_tables(
     logits = logits.double()
     p = torch.softmax(logits, -1)
     if not bool(torch.isfinite(p).all()):
-        raise ValueError(NO_SOFTMAX)
+        raise CalibrationError(NO_SOFTMAX)
     top_p, top = p.max(-1)
     label_p = p.gather(1, labels[:, None])[:, 0]
     row = _Row(torch.logsumexp(logits, -1), label_p, top_p, top == labels)
@@ -183,7 +185,7 @@ def _normalise(logits: Tensor, labels: Tensor, smallest: float) -> tuple[_Row, T
     total += rest.sum(-1)
     total.index_add_(0, row, torch.exp(value - shift[row]))
     if not bool((torch.isfinite(total) & (total > 0)).all()):
-        raise ValueError(NO_SOFTMAX)
+        raise CalibrationError(NO_SOFTMAX)
     normaliser = total.log() + shift
 
     row, column = torch.cat([row, rest_row]), torch.cat([column, rest_column + full])

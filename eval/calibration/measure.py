@@ -1,11 +1,13 @@
 """Full-ECE (Liu et al., 2024) and top-label ECE of a language model: the F-ECE column of Table 4.
 
-    tad eval calibration --model DIR --data FOLDER --context 2048 --out calibration.json
+    tad eval calibration --model DIR --data work/smoke/data/general/phi --context 128
     tad eval calibration compare A/calibration.npz B/calibration.npz
 
-Beside the JSON lie the sums of every sequence (.npz), from which ``compare`` tests two models on
-the same positions. JSON values are fractions; tables print percent. The paper states neither bins,
-edges nor the number of positions: we take equal-width, left-closed bins, 10 and 15 of them.
+In: model folders (or hub ids) and a packed corpus in their tokens. Out, by default in the model's
+folder: ``calibration.json`` and beside it the sums of every sequence (.npz), from which ``compare``
+tests two models on the same positions. JSON values are fractions; tables print percent. The paper
+states neither bins, edges nor the number of positions: we take equal-width, left-closed bins, 10
+and 15 of them.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ from eval.calibration.sums import (
     compare,
     summarise,
 )
+from eval.options import at_least, device_of, outputs, writable
+from eval.rows import batches, bos_token, check_tokenizer
 from tad.command import command_line, exit_code
 
 if TYPE_CHECKING:
@@ -69,9 +73,11 @@ class FullECE:
     ) -> None:
         self.n_bins = (n_bins,) if isinstance(n_bins, int) else tuple(n_bins)
         if not self.n_bins or min(self.n_bins) < 1 or len(set(self.n_bins)) < len(self.n_bins):
-            raise ValueError(f"n_bins={n_bins}: one or more different numbers, each at least 1")
+            raise CalibrationError(
+                f"n_bins={n_bins}: one or more different numbers, each at least 1"
+            )
         if noise_draws % 4 or noise_draws < 0:
-            raise ValueError(f"noise_draws={noise_draws} must be a multiple of 4")
+            raise CalibrationError(f"noise_draws={noise_draws} must be a multiple of 4")
         self.tail, self.noise_draws, self.seed, self.dense = tail, noise_draws, seed, dense
         self._parts: list[SequenceSums] = []
         self._seen: dict[int, int] = {}
@@ -91,19 +97,19 @@ class FullECE:
         or a false mask are left out before any arithmetic, NaN or not. Logits are those that the
         softmax takes: after any soft-capping, with all rows of a padded head. ``sequences`` names
         the B texts (one int each), so that text seen in pieces, on other ranks or by another model
-        is known to be the same; without it every call brings new ones. Raises ValueError for
-        shapes that do not agree, labels out of range and rows without a finite softmax.
+        is known to be the same; without it every call brings new ones. Raises CalibrationError
+        for shapes that do not agree, labels out of range and rows without a finite softmax.
         """
         if logits.ndim == labels.ndim + 1 == 2:
             logits, labels = logits[None], labels[None]
             mask = None if mask is None else mask[None]
         if logits.ndim != 3 or logits.shape[:2] != labels.shape:
-            raise ValueError(f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)}")
+            raise CalibrationError(f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)}")
         logits, labels = logits.detach(), labels.to(logits.device)
         keep = labels != IGNORE
         if mask is not None:
             if mask.shape != labels.shape:
-                raise ValueError(f"mask {tuple(mask.shape)} and labels {tuple(labels.shape)}")
+                raise CalibrationError(f"mask {tuple(mask.shape)} and labels {tuple(labels.shape)}")
             keep = keep & mask.to(logits.device).bool()
         ids = self._ids(len(labels), sequences)
         text = keep.nonzero()[:, 0]  # which of the B sequences each kept row belongs to
@@ -119,18 +125,19 @@ class FullECE:
             self._parts = [SequenceSums.merged(self._parts)]
 
     def merge(self, other: FullECE) -> None:
-        """Take in what another accumulator (chunk, rank) has counted. ValueError if set otherwise.
+        """Take in what another accumulator (chunk, rank) has counted.
 
         Sequences named by the caller are the same where their names are; unnamed ones never are.
+        Raises CalibrationError for an accumulator that is set otherwise.
         """
         settings = ("n_bins", "tail", "noise_draws")
         if any(getattr(self, name) != getattr(other, name) for name in settings):
-            raise ValueError(f"accumulators differ in one of {', '.join(settings)}")
+            raise CalibrationError(f"accumulators differ in one of {', '.join(settings)}")
         if not other._parts:
             return
         sums = other.sums()
         if self._parts and self._named != other._named:
-            raise ValueError("one accumulator has named sequences, the other has not")
+            raise CalibrationError("one accumulator has named sequences, the other has not")
         if not other._named and self._parts:
             sums.ids = sums.ids + 1 + max(self._seen)
         self._named = other._named
@@ -151,7 +158,7 @@ class FullECE:
 
     def _ids(self, count: int, sequences: Sequence[int] | None) -> np.ndarray:
         if self._named is not None and self._named != (sequences is not None):
-            raise ValueError("name the sequences in every update or in none")
+            raise CalibrationError("name the sequences in every update or in none")
         self._named = sequences is not None
         if sequences is None:
             first = max(self._seen, default=-1) + 1
@@ -159,7 +166,9 @@ class FullECE:
         else:
             ids = np.asarray(sequences, dtype=np.int64)
         if ids.shape != (count,) or len(set(ids.tolist())) != count:
-            raise ValueError(f"{count} sequences need {count} different names, got {sequences}")
+            raise CalibrationError(
+                f"{count} sequences need {count} different names, got {sequences}"
+            )
         return ids
 
     def _add(self, logits: Tensor, labels: Tensor, text: Tensor, ids: np.ndarray) -> None:
@@ -173,11 +182,11 @@ class FullECE:
         ids = ids[present.cpu().numpy()]
         sums = {key: _reduce(table, local, len(ids)) for key, table in tables.items()}
         counts = torch.bincount(local, minlength=len(ids)).cpu().numpy()
-        prints = np.zeros(len(ids), np.uint64)
-        np.add.at(prints, local.cpu().numpy(), _label_prints(labels.cpu().numpy()))
+        identity = np.zeros(len(ids), np.uint64)
+        np.add.at(identity, local.cpu().numpy(), _label_hashes(labels.cpu().numpy()))
         noise = self._draw_noise({str(m): tables[str(m)].mass for m in self.n_bins}, ids, counts)
         vocabulary = logits.shape[-1]
-        self._parts.append(SequenceSums(ids, counts, prints, sums, noise, vocabulary))
+        self._parts.append(SequenceSums(ids, counts, identity, sums, noise, vocabulary))
 
     def _draw_noise(
         self, masses: dict[str, Tensor], ids: np.ndarray, counts: np.ndarray
@@ -258,7 +267,7 @@ def _reduce(table: Any, local: Tensor, sequences: int) -> dict[str, np.ndarray]:
     }
 
 
-def _label_prints(labels: np.ndarray) -> np.ndarray:
+def _label_hashes(labels: np.ndarray) -> np.ndarray:
     """A well-mixed uint64 of each label; their sum identifies a sequence, in whatever pieces."""
     mixed = (labels.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     return (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -272,50 +281,39 @@ def measure(
     dtype: str = "float32",
     tail: bool = True,
     seed: int = 0,
+    bos: int | None = None,
 ) -> tuple[FullECE, dict[str, Any]]:
     """Run a model over packed sequences; returns the accumulator and how it was measured.
 
     ``data`` has a ``context`` and maps 0..len-1 to {"input_ids", "labels"} (N,) tensors, N at most
-    that, labels already shifted. The
-    first sequences that reach ``positions`` are used, all by default. Raises CalibrationError when
-    there are fewer.
+    that, labels already shifted. The first sequences that reach ``positions`` are used, all by
+    default. ``bos`` is the token that the tokenizer's template begins a text with.
+    Raises CalibrationError when there are fewer, ModelError for a model that is not there.
     """
     import torch
-    from tqdm import tqdm
-    from transformers import AutoModelForCausalLM
 
-    from tad.data.instruct import collate
-    from tad.models.loading import choose_attention
+    from tad.models.loading import load_model
 
-    folder = Path(model_folder)
-    if not (folder / "config.json").is_file():
-        raise CalibrationError(f"{folder}: no model here (config.json is missing)")
     context = data.context
     wanted = len(data) if positions is None else -(-positions // context)
     if wanted > len(data):
         raise CalibrationError(
             f"{positions} positions asked, but the data holds {len(data)} sequences of {context}"
         )
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=getattr(torch, dtype), use_safetensors=True
-    )
-    choose_attention(model, training=False)
+    device = device_of(None)
+    model = load_model(str(model_folder), training=False, dtype=getattr(torch, dtype))
     model = model.to(device).eval()
     metric = FullECE(tail=tail, seed=seed)
     row_bytes = context * model.config.get_text_config().vocab_size * 4
-    batch = max(1, LOGITS_BYTES // row_bytes)
-    with (
-        torch.inference_mode(),
-        tqdm(total=wanted, desc=folder.name, unit="seq", disable=None) as bar,
-    ):
-        for start in range(0, wanted, batch):
-            names = range(start, min(start + batch, wanted))
-            batch_rows = collate([data[index] for index in names])
-            ids, labels = (batch_rows[key].to(device) for key in ("input_ids", "labels"))
+    size = max(1, LOGITS_BYTES // row_bytes)
+    found = 0
+    with torch.inference_mode():
+        for names, batch in batches(data, size, wanted, Path(model_folder).name):
+            ids, labels = (batch[key].to(device) for key in ("input_ids", "labels"))
             metric.update(model(input_ids=ids).logits, labels, sequences=names)
-            bar.update(len(names))
-    return metric, {"context": context, "logits_dtype": dtype, "device": device, "seed": seed}
+            found += 0 if bos is None else int((ids == bos).sum())
+    how = {"context": context, "logits_dtype": dtype, "device": device, "seed": seed}
+    return metric, {**how, "bos_expected": bos is not None, "bos_found": found}
 
 
 def write(out: str | Path, metric: FullECE, details: dict[str, Any]) -> CalibrationResult:
@@ -330,24 +328,19 @@ def write(out: str | Path, metric: FullECE, details: dict[str, Any]) -> Calibrat
     return found
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Command line; 0 when all is written, 2 for bad input (one line on stderr)."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if arguments[:1] == ["compare"]:
-        parser, job = _compare_parser(), _compare
-        options = parser.parse_args(arguments[1:])
-    else:
-        parser, job = _measure_parser(), _measure
-        options = parser.parse_args(arguments)
-        options.out = options.out or [str(Path(m) / "calibration.json") for m in options.model]
-        if len(options.out) != len(options.model):
-            parser.error(f"{len(options.model)} --model need as many --out")
-    return exit_code("eval calibration", lambda: job(options))
+        options = _compare_parser().parse_args(arguments[1:])
+        return exit_code("eval calibration compare", lambda: _compare(options))
+    options = _measure_parser().parse_args(arguments)
+    return exit_code("eval calibration", lambda: _measure(options))
 
 
 def _measure_parser() -> argparse.ArgumentParser:
     parser = command_line("eval calibration", __doc__)
-    parser.add_argument("--model", nargs="+", required=True, help="model folders")
+    parser.add_argument("--model", nargs="+", required=True, help="model folders, or hub ids")
     parser.add_argument("--data", required=True, help="folder of a packed corpus")
     parser.add_argument("--context", type=int, required=True, help="tokens a sequence")
     parser.add_argument("--split", default="validation")
@@ -361,9 +354,14 @@ def _measure_parser() -> argparse.ArgumentParser:
 
 def _measure(options: argparse.Namespace) -> None:
     from tad.data.instruct import open_rows
+    from tad.models.loading import load_tokenizer
 
+    at_least(1, context=options.context, positions=options.positions)
+    outs = outputs(options.model, options.out, "calibration.json")
     data = open_rows(options.data, options.split, options.context)
-    for model, out in zip(options.model, options.out, strict=True):
+    for model in options.model:
+        check_tokenizer(model, options.data)
+    for model, out in zip(options.model, outs, strict=True):
         metric, how = measure(
             model,
             data,
@@ -371,6 +369,7 @@ def _measure(options: argparse.Namespace) -> None:
             dtype=options.dtype,
             tail=not options.no_tail,
             seed=options.seed,
+            bos=bos_token(load_tokenizer(model)),
         )
         named = {"model": model, "data": options.data, "split": options.split}
         found = write(out, metric, {**named, "data_fingerprint": data.fingerprint, **how})
@@ -381,8 +380,12 @@ def _measure(options: argparse.Namespace) -> None:
 
 
 def _compare_parser() -> argparse.ArgumentParser:
-    text = "Paired bootstrap of Full-ECE(A) - Full-ECE(B) over the same sequences."
-    parser = command_line("eval.calibration.measure compare", text)
+    text = """Paired bootstrap of Full-ECE(A) - Full-ECE(B) over the same sequences.
+
+    tad eval calibration compare A/calibration.npz B/calibration.npz --out difference.json
+
+In: the sums of two models on the same positions. Out: JSON, printed and written to --out."""
+    parser = command_line("eval calibration compare", text)
     parser.add_argument("sums", nargs=2, metavar="NPZ", help="the .npz beside calibration.json")
     parser.add_argument("--bins", type=int, default=10)
     parser.add_argument("--resamples", type=int, default=2000)
@@ -394,8 +397,9 @@ def _compare_parser() -> argparse.ArgumentParser:
 def _compare(options: argparse.Namespace) -> None:
     from tad.records import write_json
 
+    at_least(1, resamples=options.resamples)
     a, b = (SequenceSums.load(Path(path).with_suffix(".npz")) for path in options.sums)
     found = asdict(compare(a, b, options.bins, draws=options.resamples, seed=options.seed))
     print(json.dumps(found))
     if options.out:
-        write_json(options.out, {"a": options.sums[0], "b": options.sums[1], **found})
+        write_json(writable(options.out), {"a": options.sums[0], "b": options.sums[1], **found})

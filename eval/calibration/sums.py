@@ -12,9 +12,11 @@ Shapes: S sequences, M bins.
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -95,13 +97,9 @@ class SequenceSums:
                 vocabulary=int(arrays.pop("vocabulary")),
             )
         except FileNotFoundError:
-            raise CalibrationError(
-                f"{path}: no such file; make it with eval.calibration.measure"
-            ) from None
-        except (OSError, ValueError, KeyError) as error:
-            raise CalibrationError(
-                f"{path}: not sums of eval.calibration.measure ({error})"
-            ) from None
+            raise CalibrationError(f"{path}: no such file; make it: tad eval calibration") from None
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
+            raise CalibrationError(f"{path}: not sums of tad eval calibration ({error})") from None
         for name, values in arrays.items():
             kind, key, *rest = name.split("/")
             if kind == "noise":

@@ -1,11 +1,14 @@
-"""Offline analogues of the eight few-shot tasks, made from held-out text.
+"""Offline analogues of the few-shot tasks, made from held-out text.
 
-    tad eval analogues --data PACKED --tokenizer FOLDER --out work/smoke/analogues --items 48
+    tad eval analogues --data work/smoke/data/general/phi --tokenizer work/smoke/tokenizers/phi \\
+        --out work/smoke/analogues --items 48
 
-Each has its original's output type, number of options and metric, and is written in the field
-names of the original's dataset, so that lm-eval's own task scores it: only the text is another.
-The right answer is what the document says; the wrong ones come from elsewhere. They measure
-language modelling in the original's format, not common sense: results say "analogue".
+In: a packed corpus and the tokenizer it was packed by. Out: ``OUT/TASK/SPLIT.jsonl`` for every task
+whose file names a maker, and ``OUT/manifest.json``. An analogue has its original's output type,
+number of options and metric, and is written in the field names of the original's dataset, so that
+lm-eval's own task scores it: only the text is another. The right answer is what the document says;
+the wrong ones come from elsewhere. They measure language modelling in the original's format, not
+common sense: results say "analogue".
 """
 
 from __future__ import annotations
@@ -14,11 +17,13 @@ import hashlib
 import json
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from eval.fewshot.tasks import TaskSpec, all_tasks
 from eval.fewshot.text import Passage, Vocabulary, content_positions, passages_of
+from eval.options import at_least, writable
 from tad.command import UserError, command_line, exit_code
 
 Item = dict[str, Any]
@@ -212,51 +217,25 @@ def _identity(sentence: str) -> str:
     return hashlib.sha256(sentence.encode()).hexdigest()[:12]
 
 
-MAKERS: dict[str, tuple[Callable[[Text, Window, random.Random], Item | None], int]] = {
-    "hellaswag": (hellaswag, 2),
-    "winogrande": (winogrande, 1),
-    "openbookqa": (openbookqa, 1),
-    "arc_easy": (arc_easy, 2),
-    "arc_challenge": (arc_challenge, 2),
-    "piqa": (piqa, 2),
-    "siqa": (siqa, 3),
-    "storycloze": (storycloze, 5),
-}
-"""Task: its maker and how many neighbouring sentences an item takes."""
-
-SPLITS = {
-    "hellaswag": ("validation", "train"),
-    "winogrande": ("validation", "train"),
-    "openbookqa": ("test", "train"),
-    "arc_easy": ("test", "train"),
-    "arc_challenge": ("test", "train"),
-    "piqa": ("validation", "train"),
-    "siqa": ("validation", "train"),
-    "storycloze": ("test", "validation"),
-}
-"""The split that lm-eval scores, and the one that few-shot examples come from."""
-
-
 # --- Items ---------------------------------------------------------------------------------------
 
 
-def make_items(text: Text, task: str, count: int, seed: int) -> list[Item]:
+def make_items(text: Text, task: TaskSpec, count: int, seed: int) -> list[Item]:
     """``count`` different items of a task, the same for the same text and seed.
 
     Documents take turns, so that long ones do not crowd out the rest. Raises AnalogueError where
     the text gives fewer.
     """
-    maker, size = MAKERS[task]
-    rng = random.Random(f"{task}/{seed}")
+    maker, rng = task.maker(), random.Random(f"{task.name}/{seed}")
     items: dict[str, Item] = {}
-    for window in _windows(text, size, rng):
+    for window in _windows(text, task.sentences, rng):
         item = maker(text, window, rng)
         if item is not None:
             items.setdefault(json.dumps(window[1]), item)
         if len(items) == count:
             return list(items.values())
     raise AnalogueError(
-        f"{task}: {count} items wanted, {len(items)} can be made from {len(text.sentences)} "
+        f"{task.name}: {count} items wanted, {len(items)} can be made from {len(text.sentences)} "
         f"sentences ({len(text.passages)} documents); give more validation text or fewer --items"
     )
 
@@ -280,7 +259,7 @@ def _windows(text: Text, size: int, rng: random.Random) -> Iterator[Window]:
 def write_analogues(
     documents: Sequence[str], folder: str | Path, *, items: int, seed: int = 0
 ) -> None:
-    """Write ``folder/{task}/{split}.jsonl`` for the eight tasks, and ``manifest.json`` last.
+    """Write ``folder/{task}/{split}.jsonl`` for every task that has one, ``manifest.json`` last.
 
     ``items`` a task are scored; TRAIN_ITEMS more serve as few-shot examples. Raises AnalogueError
     where ``documents`` hold too little prose.
@@ -291,12 +270,11 @@ def write_analogues(
     if not documents:
         raise AnalogueError("no documents")
     text = Text(documents)
-    for task in MAKERS:
+    for task in with_analogues():
         made = make_items(text, task, items + TRAIN_ITEMS, seed)
-        scored, examples = SPLITS[task]
-        for split, part in ((scored, made[:items]), (examples, made[items:])):
+        for split, part in ((task.scored, made[:items]), (task.examples, made[items:])):
             lines = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in part)
-            write_text(folder / task / f"{split}.jsonl", lines)
+            write_text(folder / task.name / f"{split}.jsonl", lines)
     digest = hashlib.sha256("\0".join(documents).encode()).hexdigest()
     manifest = {"analogue": True, "seed": seed, "items": items, "documents": len(documents)}
     write_json(folder / "manifest.json", {**manifest, "documents_sha256": digest})
@@ -323,21 +301,26 @@ def held_out_documents(data: str | Path, tokenizer: str | Path) -> list[str]:
     return encoder.backend.decode_batch(pieces)
 
 
+def with_analogues() -> list[TaskSpec]:
+    """The tasks that items can be made for."""
+    return [task for task in all_tasks() if task.analogue]
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Command line; 0 when all is written, 2 for bad input (one line on stderr)."""
     parser = command_line("eval analogues", __doc__)
     parser.add_argument("--data", required=True, help="folder of a packed corpus")
-    parser.add_argument(
-        "--tokenizer", required=True, help="folder of the tokenizer it was packed by"
-    )
+    parser.add_argument("--tokenizer", required=True, help="folder of its tokenizer")
     parser.add_argument("--out", required=True, help="folder to write, one subfolder a task")
     parser.add_argument("--items", type=int, default=48, help="scored items a task (default 48)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
 
     def make() -> None:
+        at_least(1, items=options.items)
+        writable(Path(options.out) / "manifest.json")
         documents = held_out_documents(options.data, options.tokenizer)
         write_analogues(documents, options.out, items=options.items, seed=options.seed)
-        print(f"{options.out}: {len(MAKERS)} tasks of {options.items} items")
+        print(f"{options.out}: {len(with_analogues())} tasks of {options.items} items")
 
     return exit_code("eval analogues", make)

@@ -1,13 +1,14 @@
-"""Few-shot accuracy on eight multiple-choice tasks by lm-eval (Tables 1, 2, 4 and 6).
+"""Few-shot accuracy on multiple-choice tasks by lm-eval (Tables 1, 2, 4 and 6).
 
     tad eval fewshot --suite paper --model DIR --out fewshot.json
     tad eval fewshot --suite paper --model DIR --local storycloze=FOLDER
-    tad eval fewshot --suite smoke --analogues FOLDER --model DIR1 DIR2 ...
+    tad eval fewshot --suite smoke --analogues work/smoke/analogues/general --model DIR1 DIR2
 
-Any number of models in one process, since loading lm-eval takes longer than a tiny model's suite.
-Each model's results are written as soon as they are complete, by default into its own folder:
-``fewshot.json``, and ``fewshot.items.jsonl.gz`` with what became of every item, for paired tests.
-An interrupted suite goes on with the tasks that are missing; a finished one is not done again.
+In: model folders (or hub:ID), any number in one process, since loading lm-eval takes longer than a
+tiny model's suite; items from the hub, from local JSONL, or analogues. Out, as soon as a model is
+complete and by default in its own folder: ``fewshot.json``, and ``fewshot.items.jsonl.gz`` with
+what became of every item, for paired tests. An interrupted suite goes on with the tasks that are
+missing; a finished one is not done again.
 """
 
 from __future__ import annotations
@@ -23,25 +24,29 @@ import shutil
 import statistics
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eval.fewshot.tasks import (
-    FEWSHOT_SEED,
-    FewshotError,
-    SuiteSpec,
-    TaskSpec,
-    build_task,
-    load_suite_spec,
-    sources_of,
-)
+from eval.fewshot.build import FEWSHOT_SEED, build_task, sources_of
+from eval.fewshot.tasks import SUITES, FewshotError, TaskSpec, suite_tasks
+from eval.options import at_least, device_of, outputs
 from tad.command import command_line, exit_code
+from tad.models.fingerprint import model_fingerprint
+from tad.records import (
+    RecordError,
+    fingerprint,
+    provenance,
+    read_json,
+    write_gzip,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from lm_eval.api.task import ConfigurableTask
-    from lm_eval.models.huggingface import HFLM
+
+    from eval.fewshot.model import CountingModel
 
 HUB = "hub:"
 """Prefix that makes a --model a hub id, so that a mistyped folder is never looked up there."""
@@ -50,12 +55,27 @@ LONG_TASK = 2000
 """Requests from which on a task shows lm-eval's own progress bar too."""
 
 
-class Suite:
+@dataclass(frozen=True)
+class Setup:
+    """How models are run; ``dtype`` "auto" is the stored one. All but ``batch_size`` decides."""
+
+    dtype: str
+    device: str
+    batch_size: int = 32
+
+    @classmethod
+    def of(cls, dtype: str | None = None, device: str | None = None, batch_size: int = 32) -> Setup:
+        """Float32 on a CPU and as stored on a GPU, unless ``dtype``. Raises OptionError."""
+        device = device_of(device)
+        return cls(dtype or ("float32" if device == "cpu" else "auto"), device, batch_size)
+
+
+class FewshotSuite:
     """The tasks of a suite, built once and run on any number of models.
 
     ``local`` maps tasks to folders of JSONL files in the hub's field names, ``analogues`` is the
-    folder of an analogue suite, ``limit`` takes the first items of each task only. Raises
-    FewshotError.
+    folder of an analogue suite, ``limit`` takes the first items of each task only, ``shots``
+    replaces that of every task. Raises FewshotError, ItemError.
     """
 
     def __init__(
@@ -67,87 +87,105 @@ class Suite:
         shots: int | None = None,
         limit: int | None = None,
     ) -> None:
-        self.spec: SuiteSpec = load_suite_spec(name, shots=shots)
-        self.limit = limit
-        folders = sources_of(self.spec, local=local or {}, analogues=analogues)
-        self.tasks: dict[str, ConfigurableTask] = {}
-        self.prompts: dict[str, str] = {}
-        self.requests: dict[str, int] = {}
+        self.name, self.limit = name, limit
+        self.specs = suite_tasks(name)
+        self.shots = {spec.name: spec.shots if shots is None else shots for spec in self.specs}
+        self.folders = sources_of(name, self.specs, local=local or {}, analogues=analogues)
         with _quiet():
-            for task in self.spec.tasks:
-                built = build_task(task, folders[task.name])
-                built.build_all_requests(limit=limit)
-                self.tasks[task.name] = built
-                self.prompts[task.name] = _prompt_hash(built)
-                self.requests[task.name] = len(built.instances)
+            self.tasks: dict[str, ConfigurableTask] = {
+                spec.name: build_task(spec, self.folders[spec.name], self.shots[spec.name], limit)
+                for spec in self.specs
+            }
+        self.prompts = {name: _prompt_hash(task) for name, task in self.tasks.items()}
 
-    def job(self, task: TaskSpec, model_fingerprint: str) -> str:
-        """What a task's result depends on; a stored result of another job is not used."""
-        from tad.records import fingerprint
+    def job(self, spec: TaskSpec, model: str, setup: Setup) -> str:
+        """What a task's result depends on; a stored result of another job is not used.
 
+        ``model`` is its fingerprint.
+        """
         parts = {
-            "suite": self.spec.name,
-            "task": asdict(task),
-            "prompts": self.prompts[task.name],
-            "version": self.tasks[task.name].VERSION,
+            "suite": self.name,
+            "task": asdict(spec),
+            "shots": self.shots[spec.name],
+            "limit": self.limit,
+            "prompts": self.prompts[spec.name],
+            "version": self.tasks[spec.name].VERSION,
             "lm_eval": metadata.version("lm_eval"),
-            "model": model_fingerprint,
+            "model": model,
+            "dtype": setup.dtype,
+            "device": setup.device.partition(":")[0],
         }
         return fingerprint(parts)
 
-    def run(self, lm: HFLM, task: TaskSpec) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """One task on one model: its record, and one row an item."""
+    def run(self, lm: CountingModel, spec: TaskSpec) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """One task on one model: its record, and one row an item. Raises FewshotError."""
         from lm_eval.evaluator import evaluate
 
-        built = self.tasks[task.name]
-        built.set_fewshot_seed(seed=FEWSHOT_SEED)  # else each model would get other examples
-        loud = sys.stderr.isatty() and self.requests[task.name] > LONG_TASK
-        with contextlib.nullcontext() if loud else _quiet(), _count_truncated() as truncated:
-            found = evaluate(
-                lm,
-                {"tasks": {task.lm_eval: built}, "groups": {}},
-                limit=self.limit,
-                bootstrap_iters=1,  # means have an error in closed form; 0 would leave it out
-            )
-        if _prompt_hash(built) != self.prompts[task.name]:
-            raise FewshotError(f"{task.name}: prompts changed from one model to the next")
-        scores = found["results"][task.lm_eval]
-        samples = found["samples"][task.lm_eval]
+        from eval.fewshot.model import UnscorableError
+
+        task = self.tasks[spec.name]
+        task.set_fewshot_seed(seed=FEWSHOT_SEED)  # else each model would get other examples
+        lm.reset()
+        try:
+            with _quiet(bars=sys.stderr.isatty() and len(task.instances) > LONG_TASK):
+                found = evaluate(
+                    lm,
+                    {"tasks": {spec.lm_eval: task}, "groups": {}},
+                    limit=self.limit,
+                    bootstrap_iters=1,  # means have an error in closed form; 0 would leave it out
+                )
+        except UnscorableError as error:
+            raise FewshotError(self._unscorable(spec, *error.args)) from None
+        if _prompt_hash(task) != self.prompts[spec.name]:
+            raise FewshotError(f"{spec.name}: prompts changed from one model to the next")
+        scores = found["results"][spec.lm_eval]
+        samples = found["samples"][spec.lm_eval]
         metrics = samples[0]["metrics"]
         record = {
-            "lm_eval_task": task.lm_eval,
-            "metric": task.metric,
-            "accuracy": scores[f"{task.metric},none"],
-            "stderr": scores[f"{task.metric}_stderr,none"],
+            "lm_eval_task": spec.lm_eval,
+            "metric": spec.metric,
+            "accuracy": scores[f"{spec.metric},none"],
+            "stderr": scores[f"{spec.metric}_stderr,none"],
             "n": len(samples),
-            "options": task.options,
-            "shots": task.shots,
-            "task_version": built.VERSION,
-            "prompt_hash": self.prompts[task.name],
-            "truncated_requests": truncated[0],
+            "options": spec.options,
+            "shots": self.shots[spec.name],
+            "task_version": task.VERSION,
+            "prompt_hash": self.prompts[spec.name],
+            "requests": len(task.instances),
+            "truncated_requests": lm.truncated,
+            "bos_requests": lm.bos,
             "all_metrics": {name: scores[f"{name},none"] for name in metrics},
+            "dtype": str(lm.model.dtype).removeprefix("torch."),
         }
         rows = [
             {
-                "task": task.name,
+                "task": spec.name,
                 "item": sample["doc_id"],
                 "doc_hash": sample["doc_hash"],
-                "correct": int(sample[task.metric]),
+                "correct": int(sample[spec.metric]),
                 **{name: int(sample[name]) for name in metrics},
             }
             for sample in samples
         ]
         return record, sorted(rows, key=lambda row: row["item"])
 
+    def _unscorable(self, spec: TaskSpec, asked: tuple[str, str], tokens: int, most: int) -> str:
+        """The message for a request that cannot be scored: (context, option), its tokens."""
+        folder = self.folders[spec.name]
+        where = f"{folder}/{spec.scored}.jsonl" if folder else f"{spec.name} of the hub"
+        items = [i.doc_id for i in self.tasks[spec.name].instances if tuple(i.args) == tuple(asked)]
+        return (
+            f"{where}: item {items[0] + 1}: an option of {tokens} tokens, and the model takes 1 to "
+            f"{most}: {asked[1].strip()[:40]!r}"
+        )
+
 
 def evaluate_models(
-    suite: Suite,
+    suite: FewshotSuite,
     models: Sequence[str],
     outs: Sequence[str | Path],
+    setup: Setup,
     *,
-    batch_size: int = 32,
-    dtype: str | None = None,
-    device: str | None = None,
     force: bool = False,
 ) -> None:
     """Run the suite on each model and write each result as soon as it is complete.
@@ -158,12 +196,12 @@ def evaluate_models(
     """
     from tqdm import tqdm
 
-    fingerprints = [_model_fingerprint(model) for model in models]
-    total = len(models) * len(suite.spec.tasks)
+    known = [_identity(model) for model in models]
+    total = len(models) * len(suite.specs)
     with tqdm(total=total, unit="task", disable=None) as bar:
-        for model, out, print_ in zip(models, map(Path, outs), fingerprints, strict=True):
+        for model, out, identity in zip(models, map(Path, outs), known, strict=True):
             bar.set_description(model[-40:])
-            jobs = {task.name: suite.job(task, print_) for task in suite.spec.tasks}
+            jobs = {spec.name: suite.job(spec, identity, setup) for spec in suite.specs}
             if not force and _finished(out, jobs):
                 bar.update(len(jobs))
                 continue
@@ -171,36 +209,31 @@ def evaluate_models(
             if force:
                 shutil.rmtree(partial, ignore_errors=True)
             lm = None
-            for task in suite.spec.tasks:
-                bar.set_postfix_str(task.name)
-                if _read_partial(partial, task.name, jobs[task.name]) is None:
-                    lm = lm or load_model(model, batch_size, dtype, device)
-                    record, rows = suite.run(lm, task)
-                    record["dtype"] = str(lm.model.dtype).removeprefix("torch.")
-                    _write_partial(partial, task.name, jobs[task.name], record, rows)
+            for spec in suite.specs:
+                bar.set_postfix_str(spec.name)
+                if _read_partial(partial, spec.name, jobs[spec.name]) is None:
+                    lm = lm or load_model(model, setup)
+                    record, rows = suite.run(lm, spec)
+                    content = {"job": jobs[spec.name], "record": record, "rows": rows}
+                    write_json(partial / f"{spec.name}.json", content)
                 bar.update()
-            _finish(suite, model, out, partial, jobs)
+            _finish(suite, model, out, partial, jobs, setup)
             del lm
             gc.collect()  # models hold reference cycles, and the next one needs the memory
 
 
-def load_model(model: str, batch_size: int, dtype: str | None, device: str | None) -> HFLM:
-    """The model as lm-eval takes it; float32 on a CPU, as stored on a GPU, unless ``dtype``."""
-    import torch
-    from lm_eval.models.huggingface import HFLM
-
+def load_model(model: str, setup: Setup) -> CountingModel:
+    """The model as lm-eval takes it. Raises FewshotError."""
+    from eval.fewshot.model import CountingModel
     from tad.models.loading import choose_attention
 
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = dtype or ("float32" if device == "cpu" else "auto")
-    name = model.removeprefix(HUB)
     try:
         with _quiet():
-            lm = HFLM(
-                pretrained=name,
-                dtype=dtype,
-                batch_size=batch_size,
-                device=device,
+            lm = CountingModel(
+                pretrained=model.removeprefix(HUB),
+                dtype=setup.dtype,
+                batch_size=setup.batch_size,
+                device=setup.device,
                 use_safetensors=True,
             )
     except (OSError, ValueError) as error:
@@ -225,19 +258,9 @@ def check_model(model: str) -> None:
         )
 
 
-def _model_fingerprint(model: str) -> str:
-    """sha256 of the files that decide a model's answers; the id of one on the hub."""
+def _identity(model: str) -> str:
     check_model(model)
-    if model.startswith(HUB):
-        return model
-    folder = Path(model)
-    files = [folder / "config.json", *folder.glob("*.safetensors"), *folder.glob("tokenizer*.json")]
-    digest = hashlib.sha256()
-    for path in sorted(files):
-        digest.update(path.name.encode())
-        with path.open("rb") as handle:
-            digest.update(hashlib.file_digest(handle, "sha256").digest())
-    return digest.hexdigest()
+    return model_fingerprint(model.removeprefix(HUB))
 
 
 def _prompt_hash(task: ConfigurableTask) -> str:
@@ -253,38 +276,29 @@ def _prompt_hash(task: ConfigurableTask) -> str:
 # --- Files ---------------------------------------------------------------------------------------
 
 
-def _finished(out: Path, jobs: Mapping[str, str]) -> bool:
-    if not (out.is_file() and items_path(out).is_file()):
-        return False
-    from tad.records import RecordError, read_json
-
+def _stored(path: Path) -> dict[str, Any]:
+    """A record that is there and whole, else nothing."""
     try:
-        return read_json(out).get("jobs") == dict(jobs)
-    except RecordError:
-        return False
+        found = read_json(path)
+    except (OSError, RecordError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
-def _write_partial(
-    folder: Path, task: str, job: str, record: dict[str, Any], rows: list[dict[str, Any]]
-) -> None:
-    from tad.records import write_json
-
-    write_json(folder / f"{task}.json", {"job": job, "record": record, "rows": rows})
+def _finished(out: Path, jobs: Mapping[str, str]) -> bool:
+    return items_path(out).is_file() and _stored(out).get("jobs") == dict(jobs)
 
 
 def _read_partial(folder: Path, task: str, job: str) -> dict[str, Any] | None:
     """What is stored of a task, None if that is nothing, or of another job."""
-    path = folder / f"{task}.json"
-    if not path.is_file():
-        return None
-    stored = json.loads(path.read_text(encoding="utf-8"))
-    return stored if stored["job"] == job else None
+    stored = _stored(folder / f"{task}.json")
+    return stored if stored.get("job") == job else None
 
 
-def _finish(suite: Suite, model: str, out: Path, partial: Path, jobs: Mapping[str, str]) -> None:
+def _finish(
+    suite: FewshotSuite, model: str, out: Path, partial: Path, jobs: Mapping[str, str], setup: Setup
+) -> None:
     """Join the tasks of a model, items first, so that the JSON means that all is there."""
-    from tad.records import provenance, write_gzip, write_json
-
     stored = {name: _read_partial(partial, name, job) for name, job in jobs.items()}
     rows = [row for part in stored.values() for row in part["rows"]]
     write_gzip(items_path(out), "".join(json.dumps(row) + "\n" for row in rows))
@@ -292,11 +306,12 @@ def _finish(suite: Suite, model: str, out: Path, partial: Path, jobs: Mapping[st
     record = {
         "metric": "fewshot",
         "unit": "fraction",
-        "suite": suite.spec.name,
-        "analogue": suite.spec.analogue,
+        "suite": suite.name,
+        "analogue": SUITES[suite.name],
         "limit": suite.limit,
         "model": model,
         "lm_eval": metadata.version("lm_eval"),
+        "device": setup.device,
         "average": statistics.fmean(task["accuracy"] for task in tasks.values()),
         "tasks": tasks,
         "items": items_path(out).name,
@@ -307,40 +322,19 @@ def _finish(suite: Suite, model: str, out: Path, partial: Path, jobs: Mapping[st
     shutil.rmtree(partial)
 
 
-# --- Noise ---------------------------------------------------------------------------------------
-
-
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the libraries' progress bars and notes out of the log; errors still raise."""
+def _quiet(*, bars: bool = False) -> Iterator[None]:
+    """Keep the libraries' notes, and unless ``bars`` their progress, out of the log."""
     logger = logging.getLogger("lm_eval")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.ExitStack() as stack:
+            if not bars:
+                stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+                stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
             yield
     finally:
-        logger.setLevel(level)
-
-
-@contextlib.contextmanager
-def _count_truncated() -> Iterator[list[int]]:
-    """How many requests lm-eval cut to the model's length: it only says so in its log."""
-    count = [0]
-
-    class Counter(logging.Filter):
-        def filter(self, record: logging.LogRecord) -> bool:
-            count[0] += "Truncating" in str(record.msg)
-            return record.levelno >= logging.ERROR
-
-    logger = logging.getLogger("lm_eval.models.huggingface")
-    level, counter = logger.level, Counter()
-    logger.setLevel(logging.WARNING)
-    logger.addFilter(counter)
-    try:
-        yield count
-    finally:
-        logger.removeFilter(counter)
         logger.setLevel(level)
 
 
@@ -351,16 +345,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; 0 when every result is written, 2 for bad input (one line on stderr)."""
     parser = command_line("eval fewshot", __doc__)
     parser.add_argument("--model", nargs="+", required=True, help=f"folders, or {HUB}ID")
-    parser.add_argument("--suite", required=True, help="paper, mini or smoke")
+    parser.add_argument("--suite", required=True, help=", ".join(SUITES))
     parser.add_argument("--out", nargs="+", help="JSON, one a model (default: in its folder)")
     parser.add_argument(
         "--local", nargs="+", default=[], metavar="TASK=FOLDER", help="JSONL instead of the hub"
     )
-    parser.add_argument("--analogues", help="folder made by eval.fewshot.analogues (mini, smoke)")
-    parser.add_argument("--shots", type=int, help="instead of those in eval/tasks/suites.yaml")
+    parser.add_argument("--analogues", help="folder made by tad eval analogues (mini, smoke)")
+    parser.add_argument("--shots", type=int, help="instead of those in the tasks' files")
     parser.add_argument("--limit", type=int, help="only the first items of each task")
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--dtype", help="float32, bfloat16, ... (default: float32 on a CPU)")
+    parser.add_argument(
+        "--dtype", choices=["float32", "bfloat16", "float16", "auto"],
+        help="default: float32 on a CPU, as stored (auto) on a GPU",
+    )  # fmt: skip
     parser.add_argument("--device", help="cpu, cuda, ... (default: cuda if there is one)")
     parser.add_argument("--force", action="store_true", help="do finished results again")
     options = parser.parse_args(arguments)
@@ -368,37 +365,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
-    outs = options.out or [_default_out(model) for model in options.model]
-    if len(outs) != len(options.model):
-        raise FewshotError(f"{len(options.model)} models need as many --out, got {len(outs)}")
+    at_least(0, shots=options.shots)
+    at_least(1, limit=options.limit, batch_size=options.batch_size)
     for model in options.model:
         check_model(model)
-    suite = Suite(
+    outs = outputs(options.model, options.out, "fewshot.json")
+    setup = Setup.of(options.dtype, options.device, options.batch_size)
+    local = dict(value.partition("=")[::2] for value in options.local)
+    if "" in local.values():
+        raise FewshotError(f"--local takes TASK=FOLDER, got {' '.join(options.local)}")
+    suite = FewshotSuite(
         options.suite,
-        local=_pairs(options.local),
+        local=local,
         analogues=options.analogues,
         shots=options.shots,
         limit=options.limit,
     )
-    evaluate_models(
-        suite,
-        options.model,
-        outs,
-        batch_size=options.batch_size,
-        dtype=options.dtype,
-        device=options.device,
-        force=options.force,
-    )
-
-
-def _default_out(model: str) -> str:
-    if model.startswith(HUB):
-        raise FewshotError(f"{model}: give --out, a hub model has no folder of its own")
-    return str(Path(model) / "fewshot.json")
-
-
-def _pairs(values: Sequence[str]) -> dict[str, str]:
-    pairs = dict(value.partition("=")[::2] for value in values)
-    if "" in pairs.values():
-        raise FewshotError(f"--local takes TASK=FOLDER, got {' '.join(values)}")
-    return pairs
+    evaluate_models(suite, options.model, outs, setup, force=options.force)

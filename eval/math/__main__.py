@@ -1,4 +1,4 @@
-"""``tad eval math``: the command ``tad eval math``."""
+"""``python -m eval.math``: the command ``tad eval math``."""
 
 import sys
 

@@ -6,17 +6,16 @@ installed. Both give, prompt by prompt, the text up to the earliest stop string.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from eval.math.prompts import Prompt
+from eval.options import OptionError, device_of
 
-logger = logging.getLogger(__name__)
-
-Engine = Literal["auto", "transformers", "vllm"]
+ENGINES = ("auto", "transformers", "vllm")
 
 LOOK_EVERY = 4
 """Decoding steps between two looks for stop strings; what is written beyond one is cut off."""
@@ -43,6 +42,39 @@ class Fitted:
     max_new_tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """How answers are generated: what a kept answer depends on besides model, prompt and cap."""
+
+    engine: str
+    device: str
+    dtype: str
+
+    @classmethod
+    def of(cls, engine: str, device: str | None) -> Setup:
+        """vllm where it is installed and a GPU there, unless another is asked for.
+
+        bfloat16 on a GPU, float32 elsewhere; vllm takes the stored type. Raises OptionError.
+        """
+        device = device_of(device)
+        gpu, installed = device.startswith("cuda"), find_spec("vllm") is not None
+        if engine == "vllm" and not (gpu and installed):
+            need = "a GPU" if installed else "the package vllm"
+            raise OptionError(f"--engine vllm: needs {need}; leave it out, or say transformers")
+        if engine == "auto":
+            engine = "vllm" if gpu and installed else "transformers"
+        dtype = "auto" if engine == "vllm" else "bfloat16" if gpu else "float32"
+        return cls(engine, device, dtype)
+
+    def load(self, model: str | Path, batch_size: int) -> Generator:
+        """The generator of a model, a folder or hub id."""
+        if self.engine == "vllm":
+            return VllmEngine(model)
+        return TransformersEngine(
+            model, batch_size=batch_size, device=self.device, dtype=self.dtype
+        )
+
+
 class Generator(Protocol):
     """What both engines offer."""
 
@@ -58,11 +90,11 @@ class Generator(Protocol):
 def stop_strings(stop: str | Sequence[str]) -> tuple[str, ...]:
     """One stop string or several, as a tuple. (A str taken for a sequence would stop on letters.)
 
-    Raises ValueError for an empty one, which would end every answer at once.
+    Raises OptionError for an empty one, which would end every answer at once.
     """
     stops = (stop,) if isinstance(stop, str) else tuple(stop)
     if any(not text for text in stops):
-        raise ValueError(f"stop strings {stops!r}: an empty string stops everything")
+        raise OptionError(f"stop strings {stops!r}: an empty string stops everything")
     return stops
 
 
@@ -99,15 +131,18 @@ def batches(prompts: Sequence[Fitted], size: int) -> list[list[int]]:
 class TransformersEngine:
     """A causal model from a folder (or hub id) in the transformers layout."""
 
-    def __init__(self, model: str | Path, *, batch_size: int, device: str | None = None) -> None:
+    def __init__(
+        self, model: str | Path, *, batch_size: int, device: str, dtype: str = "float32"
+    ) -> None:
         import torch
         from transformers import GenerationConfig
 
         from tad.models.loading import load_model, load_tokenizer
 
-        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = device
         self.tokenizer = load_tokenizer(str(model))
-        self.model = load_model(str(model), training=False).to(self.device).train(False)
+        loaded = load_model(str(model), training=False, dtype=getattr(torch, dtype))
+        self.model = loaded.to(device).eval()
         self.context = context_length(self.model.config)
         self.batch_size = batch_size
         self.ends = end_tokens(self.tokenizer, self.model.generation_config)
@@ -229,32 +264,5 @@ class VllmEngine:
         )
         for index, output in enumerate(outputs):
             answer = output.outputs[0]
-            yield (
-                index,
-                Generated(
-                    cut(answer.text, stops), len(answer.token_ids), answer.finish_reason == "length"
-                ),
-            )
-
-
-def load_engine(model: str | Path, engine: Engine, *, batch_size: int, device: str | None = None):
-    """The generator of a model: vllm where it is installed with a GPU, unless one is asked for.
-
-    Raises ImportError if vllm is asked for and missing.
-    """
-    if engine == "auto":
-        engine = "vllm" if device in (None, "cuda") and _has_vllm() else "transformers"
-    logger.info("generation by %s", engine)
-    if engine == "vllm":
-        return VllmEngine(model)
-    return TransformersEngine(model, batch_size=batch_size, device=device)
-
-
-def _has_vllm() -> bool:
-    from importlib.util import find_spec
-
-    if find_spec("vllm") is None:
-        return False
-    import torch
-
-    return torch.cuda.is_available()
+            truncated = answer.finish_reason == "length"
+            yield index, Generated(cut(answer.text, stops), len(answer.token_ids), truncated)

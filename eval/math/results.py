@@ -7,73 +7,66 @@ import hashlib
 import json
 import math
 from collections.abc import Callable
+from dataclasses import astuple
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from eval.math import answers
 from eval.math.answers.verdict import MODES, grade
-from eval.math.suites import Task
-from tad.records import fingerprint, read_json, write_gzip, write_json
+from eval.math.generate import Setup, fit
+from eval.math.tasks import Task
+from eval.rows import bos_token
+from tad.records import RecordError, fingerprint, read_json, write_gzip, write_json
 
 Row = dict[str, Any]
 
-EDGE_BYTES = 1 << 20
-"""Of each file of a model this much at both ends tells one model from another."""
+ANSWER = ("generation", "tokens", "truncated", "shots", "bos")
+"""What is kept of an answer until it is graded."""
 
-
-MODEL_SUFFIXES = (".safetensors", ".bin", ".model")
-MODEL_FILES = (
-    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
-    "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
-)  # fmt: skip
-
-
-def model_fingerprint(model: str | Path) -> str:
-    """What makes a model folder's outputs: its files' names, sizes and both ends, hashed.
-
-    A hub id stands for itself.
-    """
-    folder = Path(model)
-    if not folder.is_dir():
-        return fingerprint(str(model))
-    parts = []
-    for path in sorted(folder.iterdir()):
-        if path.suffix not in MODEL_SUFFIXES and path.name not in MODEL_FILES:
-            continue  # logs and records lie beside the weights
-        with path.open("rb") as file:
-            ends = hashlib.sha256(file.read(EDGE_BYTES))
-            file.seek(max(0, path.stat().st_size - EDGE_BYTES))
-            ends.update(file.read())
-        parts.append([path.name, path.stat().st_size, ends.hexdigest()])
-    return fingerprint(parts)
+GRADERS = ("sympy", "math-verify", "latex2sympy2_extended", "antlr4-python3-runtime", "word2number")
 
 
 def evaluate_task(
-    task: Task, generator: Callable[[], Any], folder: Path, *, identity: str
+    task: Task, generator: Callable[[], Any], folder: Path, *, identity: str, setup: Setup
 ) -> list[Row]:
     """The graded rows of a task, from disk as far as they are there.
 
-    ``generator`` loads the model when called; ``identity`` is the model's fingerprint. Rows of
-    another model, prompt or data are not used.
+    ``generator`` loads the model when called; ``identity`` is the model's fingerprint. Answers of
+    another model, setup, prompt or data are not used; those of another grader are graded anew.
     """
     name = task.dataset.name
     key = fingerprint([
-        identity, name, list(task.prompt.exemplars), task.prompt.layout, task.max_new_tokens,
-        list(task.dataset.stop), [[case.idx, case.question, case.gold] for case in task.cases],
+        identity, astuple(setup), name, list(task.prompt.exemplars), task.prompt.layout,
+        task.max_new_tokens, list(task.dataset.stop),
+        [[case.idx, case.question, case.gold] for case in task.cases],
     ])  # fmt: skip
     finished = folder / f"{name}.jsonl.gz"
-    index = folder / "index.json"
-    known = read_json(index) if index.is_file() else {}
-    if known.get(name) == key and finished.is_file():
-        return read_items(finished)
     partial = folder / f"{name}.partial.jsonl"
-    answered = _read_partial(partial, key)
+    known = _index(folder)
+    if known.get(name) == [key, grader()] and finished.is_file():
+        return read_items(finished)
+    if known.get(name, [None])[0] == key and finished.is_file():
+        answered = dict(enumerate(read_items(finished)))
+    else:
+        answered = _read_partial(partial, key)
     if len(answered) < len(task.cases):
         _generate(task, generator(), partial, key, answered)
     rows = [_graded(task, position, answered[position]) for position in range(len(task.cases))]
     write_items(finished, rows)
-    write_json(index, {**known, name: key})
+    write_json(folder / "index.json", {**known, name: [key, grader()]})
     partial.unlink(missing_ok=True)
     return rows
+
+
+def _index(folder: Path) -> dict[str, list[str]]:
+    """Of each finished data set the keys of its answers and of its verdicts."""
+    try:
+        found = read_json(folder / "index.json")
+    except RecordError:
+        return {}
+    return {name: keys for name, keys in found.items() if isinstance(keys, list)}
 
 
 def _read_partial(path: Path, key: str) -> dict[int, Row]:
@@ -100,9 +93,8 @@ def _generate(task: Task, engine: Any, partial: Path, key: str, answered: dict[i
     """Answer what is left, appending each answer to the partial file as its batch finishes."""
     from tqdm import tqdm
 
-    from eval.math.generate import fit
-
     partial.parent.mkdir(parents=True, exist_ok=True)
+    bos = bos_token(engine.tokenizer)
     left = [position for position in range(len(task.cases)) if position not in answered]
     fitted = {
         position: fit(task.prompt, task.cases[position].question, engine.tokenizer,
@@ -123,13 +115,15 @@ def _generate(task: Task, engine: Any, partial: Path, key: str, answered: dict[i
             keep(position, row)
         for position in left:
             if fitted[position] is None:
-                keep(position, {"generation": "", "tokens": 0, "truncated": True, "shots": None})
+                keep(position, {"generation": "", "tokens": 0, "truncated": True, "shots": None,
+                                "bos": None})  # fmt: skip
                 bar.update()
         prompts = [fitted[position] for position in asked]
         for index, answer in engine.generate(prompts, task.dataset.stop):
             keep(asked[index], {
                 "generation": answer.text, "tokens": answer.tokens,
                 "truncated": answer.truncated, "shots": prompts[index].shots,
+                "bos": bos is not None and prompts[index].ids[0] == bos,
             })  # fmt: skip
             file.flush()
             bar.update()
@@ -139,7 +133,7 @@ def _graded(task: Task, position: int, answer: Row) -> Row:
     """A complete row: the item, the answer, and under each mode its prediction and verdict."""
     case = task.cases[position]
     row = {"dataset": task.dataset.name, "idx": case.idx, "question": case.question,
-           "gold": case.gold, **answer}  # fmt: skip
+           "gold": case.gold, **{name: answer[name] for name in ANSWER}}  # fmt: skip
     for mode in MODES:
         verdict = grade(task.dataset.name, answer["generation"], case.gold, mode)
         row[mode] = {"prediction": verdict.prediction, "correct": verdict.correct}
@@ -164,7 +158,8 @@ def dataset_record(task: Task, rows: list[Row]) -> dict[str, Any]:
 
     ``differ`` counts items on which the two modes disagree, ``unanswered`` those without a
     prediction, ``fewer_shots`` those whose prompt lost exemplars to the context, ``too_long``
-    those whose bare question did not fit (graded wrong).
+    those whose bare question did not fit (graded wrong), ``bos_prompts`` the prompts that begin
+    with the BOS token of the tokenizer's template.
     """
     count = len(rows)
     record: dict[str, Any] = {
@@ -191,13 +186,19 @@ def dataset_record(task: Task, rows: list[Row]) -> dict[str, Any]:
             row["shots"] is not None and row["shots"] < record["shots"] for row in rows
         ),
         "too_long": sum(row["shots"] is None for row in rows),
+        "bos_prompts": sum(bool(row["bos"]) for row in rows),
         "tokens_an_answer": round(sum(row["tokens"] for row in rows) / count, 1),
     }
 
 
+@cache
+def grader() -> str:
+    """What verdicts depend on besides the answer: our code and the packages under it, hashed."""
+    files = sorted(Path(answers.__file__).parent.rglob("*.py"))
+    code = [[path.name, hashlib.sha256(path.read_bytes()).hexdigest()] for path in files]
+    return fingerprint([code, grader_versions()])
+
+
 def grader_versions() -> dict[str, str]:
     """Versions of the packages that verdicts depend on."""
-    from importlib.metadata import version
-
-    names = ("sympy", "math-verify", "latex2sympy2_extended", "antlr4-python3-runtime")
-    return {name: version(name) for name in (*names, "word2number")}
+    return {name: version(name) for name in GRADERS}

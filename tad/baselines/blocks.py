@@ -1,14 +1,12 @@
 """What jobs share that run a teacher over a corpus ahead of training (MiniPLM, Seq-KD).
 
-They take the sequences in the order that training would, say which models and data a result was
-made from, and work in blocks: each block's file appears whole, so a killed job goes on with the
-blocks that are missing.
+They work in blocks: each block's file appears whole, so a killed job goes on with the blocks that
+are missing.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import io
 import shutil
 import time
@@ -20,73 +18,26 @@ from typing import Any
 import numpy as np
 import torch
 from tqdm import tqdm
-from transformers import AutoConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
-from tad.command import UserError
+from tad.command import UserError, plain_logging
 from tad.data.packing import lock
-from tad.models.loading import ModelError, load_model
-from tad.records import fingerprint, read_json, write_bytes, write_json
+from tad.models.loading import load_model
+from tad.records import read_json, write_bytes, write_json
 
 BLOCK = 256
 """Sequences a block: what a killed job loses at most. Batches never cross a block."""
 
 SECONDS = "seconds.json"
 
-MODEL_FILES = ("*.safetensors", "config.json", "tokenizer.json")
-"""What decides a local model's outputs."""
-
 
 class OfflineError(UserError, ValueError):
     """A request that the corpus or the model cannot meet; the message names the value."""
 
 
-def training_rows(available: int, count: int, seed: int) -> np.ndarray:
-    """The first ``count`` sequences of a training with this seed, (count,) int64.
-
-    Of ``available`` sequences, every pass is a new permutation: the order of ``tad.train.job``. A
-    count beyond ``available`` repeats sequences.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    passes = -(-count // available)
-    order = [torch.randperm(available, generator=generator).numpy() for _ in range(passes)]
-    return np.concatenate([np.empty(0, np.int64), *order])[:count]
-
-
-def model_fingerprint(source: str) -> str:
-    """SHA-256 of what a model is: the files of a folder, or id and commit of a hub model.
-
-    Raises ModelError for a source that is neither.
-    """
-    folder = Path(source)
-    if not folder.is_dir():
-        try:
-            commit = AutoConfig.from_pretrained(source)._commit_hash
-        except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise ModelError(f"{source}: neither a folder nor a hub id ({reason})") from None
-        return fingerprint({"hub": source, "commit": commit})
-    digests = {}
-    for path in sorted(file for pattern in MODEL_FILES for file in folder.glob(pattern)):
-        with path.open("rb") as file:
-            digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-    if not any(name.endswith(".safetensors") for name in digests):
-        raise ModelError(f"{source}: holds no *.safetensors; is the model made or downloaded?")
-    return fingerprint(digests)
-
-
 def load_frozen(source: str, vocab_size: int) -> PreTrainedModel:
-    """A model to score or sample with, on the GPU where there is one.
-
-    ``vocab_size`` is that of the tokenizer whose ids it will read. Raises OfflineError for a model
-    that lacks some of them.
-    """
-    model = load_model(source, training=False)
-    rows = model.get_input_embeddings().weight.shape[0]
-    if rows < vocab_size:
-        raise OfflineError(
-            f"{source}: has {rows} token embeddings, and the tokenizer of its input {vocab_size} "
-            "tokens; choose the model or the data so that they fit"
-        )
+    """``load_model`` to score or sample with, on the GPU where there is one. Raises ModelError."""
+    model = load_model(source, training=False, vocab_size=vocab_size)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return model.to(device).eval().requires_grad_(False)
 
@@ -160,8 +111,6 @@ def positive(**values: int) -> None:
 
 def run_options(options: argparse.Namespace, kind: Callable[..., Any], run: Callable) -> None:
     """Run a job from its command line: ``kind`` takes the options that say what is made."""
-    from tad.train.job import plain_logging
-
     plain_logging()
     values = vars(options)
     out, batch_size, force = (values.pop(key) for key in ("out", "batch_size", "force"))

@@ -5,18 +5,18 @@
         --temperature 1.0 --top-p 1.0 --seed 0 --out work/smoke/generated/phi2_1b
 
 Row i is the first ``--prompt-tokens`` tokens of the i-th packed sequence in training order, and the
-teacher's continuation to ``--context`` tokens. ``--out`` is a packed corpus: ``tad.data.packing`` reads
-its train split, and there is no other (evaluate on the original's validation split, whose
-fingerprint the manifest keeps). The same command goes on after an interruption.
+teacher's continuation to ``--context`` tokens. ``--out`` is a packed corpus of a train split alone
+(evaluate on the original's validation split, whose fingerprint the manifest keeps). The same
+command goes on after an interruption.
 
 Which tokens are learnt: Seq-KD minimises the cross entropy of what the teacher wrote, given the
 prompt. ``GeneratedTokens`` therefore leaves out the labels that are prompt tokens, of this row and
 (the last label) of the next: ``context - prompt_tokens`` labels of each row count.
 ``PackedTokens`` on the same folder counts all of them, as a corpus of half-generated text.
 
-The randomness of a row depends on the seed and the row alone (see ``tad.models.sampling``). Kim and Rush
-take the teacher's beam-search mode of a translation. A language model's continuation has no useful
-mode (it repeats itself), so this samples, at a temperature and top-p of your choice.
+The randomness of a row depends on the seed and the row alone (``tad.models.sampling``). Kim and
+Rush take the teacher's beam-search mode of a translation. A language model's continuation has no
+useful mode (it repeats itself), so this samples, at a temperature and top-p of your choice.
 """
 
 from __future__ import annotations
@@ -36,16 +36,22 @@ from tad import records
 from tad.baselines.blocks import (
     in_blocks,
     load_frozen,
-    model_fingerprint,
     positive,
     run_options,
-    training_rows,
     unfinished,
     wall_seconds,
 )
 from tad.command import UserError, command_line, exit_code
-from tad.data.packing import DataError, PackedTokens, fingerprint, open_tokens, read_manifest
+from tad.data.packing import (
+    DataError,
+    PackedTokens,
+    fingerprint,
+    open_tokens,
+    read_manifest,
+    training_rows,
+)
 from tad.divergences import IGNORE
+from tad.models.fingerprint import model_fingerprint
 from tad.models.sampling import check_sampling, continuations, uniforms
 
 log = logging.getLogger(__name__)
@@ -81,8 +87,8 @@ class Generation:
 class GeneratedTokens(PackedTokens):
     """The rows of a generated corpus, with the labels that the teacher did not write set to -100.
 
-    Raises GenerationError for a folder that ``tad.baselines.generation`` did not make, or another context
-    than its own, and DataError as PackedTokens does.
+    Raises GenerationError for a folder that this module did not make, or another context than its
+    own, and DataError as PackedTokens does.
     """
 
     def __init__(self, folder: str | Path, context: int, *, fingerprint: str | None = None) -> None:
@@ -199,6 +205,7 @@ def _write(
     sequences = made["spec"]["sequences"]
     manifest = {
         **{name: original[name] for name in ("corpus", "sources", "tokenizer", "dtype")},
+        "bos": original.get("bos", False),
         "documents": {**original["documents"], "train": sequences},
         "train": {"tokens": tokens, "documents": sequences, "sha256": digest.hexdigest()},
         "validation": original["validation"],  # not in this folder, but what to evaluate on

@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -35,20 +36,20 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tad.baselines.blocks import (
     in_blocks,
     load_frozen,
-    model_fingerprint,
     positive,
     run_options,
-    training_rows,
     unfinished,
     wall_seconds,
 )
 from tad.command import UserError, command_line, exit_code
-from tad.data.packing import PackedTokens
+from tad.data.packing import PackedTokens, training_rows
+from tad.data.vocabulary import bos_tokens, document_start, same_ids, size
 from tad.divergences import IGNORE
 from tad.fused import Head
 from tad.fused.states import instead_of_logits
+from tad.models.fingerprint import model_fingerprint
 from tad.models.loading import load_tokenizer
-from tad.records import RecordError, fingerprint, provenance, read_json, write_bytes, write_json
+from tad.records import fingerprint, matching, provenance, read_json, write_bytes, write_json
 
 CHUNK_LOGITS = 1 << 24
 """Logits held at a time (64 MB in float32)."""
@@ -149,7 +150,8 @@ def token_log_probabilities(model: nn.Module, inputs: Tensor, labels: Tensor) ->
         empty = torch.zeros(labels.shape, device=labels.device)
         return empty.masked_scatter(valid, torch.cat(found))
 
-    return instead_of_logits(model, model, {"input_ids": inputs, "use_cache": False}, gather)
+    asked = {"input_ids": inputs, "use_cache": False}
+    return instead_of_logits(model, model, asked, gather).value
 
 
 def _log_probability(states: Tensor, labels: Tensor, head: Head) -> Tensor:
@@ -165,22 +167,25 @@ def translate(
 ) -> np.ndarray:
     """The same text in tokens of another tokenizer, (n,) -> (m,) int64.
 
-    Documents are encoded one by one, with an end-of-text token wherever ``ids`` has one.
+    Documents are encoded one by one, with an end-of-text token wherever ``ids`` has one, and begin
+    as ``theirs`` begins documents.
     """
+    ours_start, theirs_start = (
+        document_start(bos_tokens(tokenizer), tokenizer.eos_token_id)
+        for tokenizer in (ours, theirs)
+    )
     translated: list[int] = []
     for number, piece in enumerate(np.split(ids, np.flatnonzero(ids == ours.eos_token_id))):
         if number:
             translated.append(theirs.eos_token_id)
             piece = piece[1:]
+        begins = piece[: len(ours_start)].tolist() == ours_start if ours_start else number > 0
+        if begins and len(piece):
+            piece = piece[len(ours_start) :]
+            translated += theirs_start
         text = ours.decode(piece.tolist(), clean_up_tokenization_spaces=False)
         translated += theirs(text, add_special_tokens=False, verbose=False)["input_ids"]
     return np.array(translated, np.int64)
-
-
-def same_ids(ours: PreTrainedTokenizerBase, theirs: PreTrainedTokenizerBase) -> bool:
-    """Whether every id of ``ours`` stands for the same string in ``theirs``."""
-    known = theirs.get_vocab()
-    return all(known.get(token) == index for token, index in ours.get_vocab().items())
 
 
 class _Scorer:
@@ -191,10 +196,10 @@ class _Scorer:
         self.tokenizer = load_tokenizer(job.tokenizer or job.teacher)
         self.reference_tokenizer = load_tokenizer(job.reference)
         self.translates = not same_ids(self.tokenizer, self.reference_tokenizer)
-        size = max(self.tokenizer.get_vocab().values()) + 1
-        if (size, self.tokenizer.eos_token_id) != (data.vocab_size, data.eos_id):
+        tokens = size(self.tokenizer)
+        if (tokens, self.tokenizer.eos_token_id) != (data.vocab_size, data.eos_id):
             raise SelectionError(
-                f"{job.tokenizer or job.teacher}: tokenizer of {size} tokens, end of text "
+                f"{job.tokenizer or job.teacher}: tokenizer of {tokens} tokens, end of text "
                 f"{self.tokenizer.eos_token_id}; {job.data} was packed with one of "
                 f"{data.vocab_size} and {data.eos_id}: name that one by --tokenizer"
             )
@@ -206,9 +211,8 @@ class _Scorer:
         translates = who == "reference" and self.translates
 
         def prepare() -> Callable[[int, int], np.ndarray]:
-            theirs = self.reference_tokenizer.get_vocab()
-            size = max(theirs.values()) + 1 if translates else self.data.vocab_size
-            model = load_frozen(getattr(self.job, who), size)
+            tokens = size(self.reference_tokenizer) if translates else self.data.vocab_size
+            model = load_frozen(getattr(self.job, who), tokens)
 
             def compute(first: int, last: int) -> np.ndarray:
                 sequences = list(self._sequences(first, last, translates))
@@ -245,7 +249,8 @@ def run(job: Selection, out: Path, *, batch_size: int = 8, force: bool = False) 
     parts = {"data": data.fingerprint, **models}
     parts |= {key: getattr(job, key) for key in ("context", "sequences", "seed")}
     scoring = fingerprint(parts)
-    record = None if force else _finished(out, scoring)
+    finished = (out / "scores.npz").is_file() and not force
+    record = matching(out / "selection.json", {"fingerprint": scoring}) if finished else None
     if record is None:
         with unfinished(out, scoring, fresh=force) as folder:
             counts, translated = _score(job, data, out, folder, batch_size)
@@ -266,16 +271,6 @@ def run(job: Selection, out: Path, *, batch_size: int = 8, force: bool = False) 
     return record
 
 
-def _finished(out: Path, scoring: str) -> dict[str, Any] | None:
-    """The record of finished scores of this very job."""
-    try:
-        record = read_json(out / "selection.json")
-    except RecordError:
-        return None
-    good = record.get("fingerprint") == scoring and (out / "scores.npz").is_file()
-    return record if good else None
-
-
 def _score(
     job: Selection, data: PackedTokens, out: Path, folder: Path, batch_size: int
 ) -> tuple[dict[str, int], bool]:
@@ -294,13 +289,22 @@ def _score(
 
 
 def _select(job: Selection, out: Path, record: dict[str, Any]) -> None:
-    with np.load(out / "scores.npz") as scores:
-        chosen = select(scores["score"], job.delta)
-        threshold = float(scores["score"][chosen].min())
+    score = _read_scores(out)["score"]
+    chosen = select(score, job.delta)
+    threshold = float(score[chosen].min())
     record |= {"spec": asdict(job), "delta": job.delta}
     record |= {"number": len(chosen), "threshold": threshold}
     write_json(out / "selection.json", record)
     log.info("%s: %d of %d sequences, score >= %.4f", out, len(chosen), job.sequences, threshold)
+
+
+def _read_scores(folder: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(folder / "scores.npz") as scores:
+            return dict(scores)
+    except (OSError, ValueError, BadZipFile) as error:
+        reason = " ".join(str(error).split())
+        raise SelectionError(f"{folder}/scores.npz: damaged ({reason}); add --force") from None
 
 
 def selected_rows(folder: str | Path) -> np.ndarray:
@@ -308,10 +312,8 @@ def selected_rows(folder: str | Path) -> np.ndarray:
 
     Raises RecordError if there is none, and SelectionError if its two files do not fit.
     """
-    record = read_json(Path(folder) / "selection.json")
-    with np.load(Path(folder) / "scores.npz") as scores:
-        chosen = select(scores["score"], record["delta"])
-        rows = scores["index"][chosen]
+    record, scores = read_json(Path(folder) / "selection.json"), _read_scores(Path(folder))
+    rows = scores["index"][select(scores["score"], record["delta"])]
     if len(rows) != record["number"]:
         raise SelectionError(f"{folder}: scores.npz and selection.json do not fit; add --force")
     return rows

@@ -26,9 +26,11 @@ from collections.abc import Iterable, Iterator
 from importlib import metadata
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from tad.command import UserError
+from tqdm import tqdm
+
+from tad.command import UserError, optional
 from tad.experiment.schema import Corpus
 
 DOCUMENT_LIMIT = 1_000_000
@@ -44,19 +46,11 @@ class CorpusError(UserError, ValueError):
     """A source that cannot be read; one line with the file, line or byte, key and cure."""
 
 
-class Bar(Protocol):
-    """The part of ``tqdm`` that is used: counts bytes read, or documents of a hub source."""
-
-    n: float
-    total: float | None
-    unit: str
-
-    def update(self, n: float) -> Any: ...
-
-    def set_postfix_str(self, s: str, refresh: bool = True) -> Any: ...
+SILENT = tqdm(disable=True)
+"""A progress bar that is not shown; the others count bytes read, or documents of a hub source."""
 
 
-def documents(corpus: Corpus, bar: Bar | None = None) -> Iterator[str]:
+def documents(corpus: Corpus, bar: tqdm = SILENT) -> Iterator[str]:
     """The documents of a corpus, cleaned, in an order that depends on the source alone.
 
     Cleaned means: no outer white space, ``\\n`` line ends, never empty, valid Unicode, at most
@@ -116,15 +110,9 @@ def _cut(text: str) -> Iterator[str]:
         yield text
 
 
-def _expect(bar: Bar | None, total: float | None, unit: str = "B") -> None:
+def _expect(bar: tqdm, total: float | None, unit: str = "B") -> None:
     """``total`` more to come, after what other corpora have brought the bar to."""
-    if bar is not None:
-        bar.total, bar.unit = None if total is None else bar.n + total, unit
-
-
-def _advance(bar: Bar | None, amount: float) -> None:
-    if bar is not None:
-        bar.update(amount)
+    bar.total, bar.unit = None if total is None else bar.n + total, unit
 
 
 # --- installed-docs ------------------------------------------------------------------------------
@@ -154,7 +142,7 @@ _BARE_HEADING = re.compile(r"(?:examples?:*|\.\. [\w-]+::)", re.IGNORECASE)
 _WORD = re.compile(r"[A-Za-z]{2,}")
 
 
-def _installed(corpus: Corpus, bar: Bar | None) -> Iterator[str]:
+def _installed(corpus: Corpus, bar: tqdm) -> Iterator[str]:
     """Documentation strings of the packages, in the order of packages, files, lines.
 
     Generated code repeats itself: a document most of whose long lines have already been seen is
@@ -169,7 +157,7 @@ def _installed(corpus: Corpus, bar: Bar | None) -> Iterator[str]:
             document = clean_docstring(text)
             if document and not _boilerplate(document, seen):
                 yield document
-        _advance(bar, path.stat().st_size)
+        bar.update(path.stat().st_size)
 
 
 def _package_root(package: str) -> Path:
@@ -331,7 +319,7 @@ def _boilerplate(document: str, seen: set[str]) -> bool:
 # --- local ---------------------------------------------------------------------------------------
 
 
-def _local(corpus: Corpus, bar: Bar | None) -> Iterator[str]:
+def _local(corpus: Corpus, bar: tqdm) -> Iterator[str]:
     files = _matched(corpus.path or "")
     _expect(bar, sum(path.stat().st_size for path in files))
     for path in files:
@@ -340,7 +328,8 @@ def _local(corpus: Corpus, bar: Bar | None) -> Iterator[str]:
         elif path.suffix == ".txt":
             yield from _txt(path, bar)
         else:
-            yield from _jsonl(path, corpus.text_field, bar)
+            rows = json_rows(path, bar)
+            yield from (_text(row, corpus.text_field, where) for where, row in rows)
 
 
 def _matched(pattern: str) -> list[Path]:
@@ -365,7 +354,7 @@ def _matched(pattern: str) -> list[Path]:
     return files
 
 
-def _lines(path: Path, bar: Bar | None) -> Iterator[tuple[int, str]]:
+def _lines(path: Path, bar: tqdm) -> Iterator[tuple[int, str]]:
     """Numbered lines, ended by ``\\n`` alone (texts hold other line separators)."""
     with contextlib.ExitStack() as stack:
         raw = stack.enter_context(path.open("rb"))
@@ -385,13 +374,14 @@ def _lines(path: Path, bar: Bar | None) -> Iterator[tuple[int, str]]:
                     ) from None
                 yield number, text
                 offset += len(line)
-                _advance(bar, raw.tell() - read)  # of the packed file, as its size is
+                bar.update(raw.tell() - read)  # of the packed file, as its size is
                 read = raw.tell()
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise CorpusError(f"{path}: damaged gzip file ({error}); copy it again") from None
 
 
-def _jsonl(path: Path, field: str, bar: Bar | None) -> Iterator[str]:
+def json_rows(path: Path, bar: tqdm = SILENT) -> Iterator[tuple[str, Any]]:
+    """(file and line, value) of a .jsonl or .jsonl.gz file. Raises CorpusError."""
     for number, line in _lines(path, bar):
         line = line.strip()
         if not line:
@@ -404,7 +394,7 @@ def _jsonl(path: Path, field: str, bar: Bar | None) -> Iterator[str]:
             raise CorpusError(f"{where}: not valid JSON ({reason}); mend or drop it") from None
         except (ValueError, RecursionError) as error:
             raise CorpusError(f"{where}: not usable JSON ({error}); mend or drop it") from None
-        yield _text(row, field, where)
+        yield where, row
 
 
 def _text(row: Any, field: str, where: str) -> str:
@@ -434,13 +424,11 @@ def _no_field(where: str, field: str, names: Iterable[str]) -> str:
     return f"{where}: no field {field!r}; set text_field to one of the fields found: {found}"
 
 
-def _parquet(path: Path, field: str, bar: Bar | None) -> Iterator[str]:
-    import pyarrow
-    import pyarrow.parquet
-
+def _parquet(path: Path, field: str, bar: tqdm) -> Iterator[str]:
+    pyarrow, parquet = optional("pyarrow"), optional("pyarrow.parquet")
     row = 0
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
+        with parquet.ParquetFile(path) as file:
             names = file.schema_arrow.names
             if field not in names:
                 raise CorpusError(_no_field(str(path), field, names))
@@ -449,13 +437,13 @@ def _parquet(path: Path, field: str, bar: Bar | None) -> Iterator[str]:
                 for text in batch.column(0).to_pylist():
                     yield _text({field: text}, field, f"{path}: row {row}")
                     row += 1
-                _advance(bar, share * len(batch))
+                bar.update(share * len(batch))
     except (pyarrow.ArrowException, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise CorpusError(f"{path}: after row {row}: damaged file ({reason})") from None
 
 
-def _txt(path: Path, bar: Bar | None) -> Iterator[str]:
+def _txt(path: Path, bar: tqdm) -> Iterator[str]:
     lines: list[str] = []
     size = 0
     for _, line in _lines(path, bar):
@@ -470,24 +458,32 @@ def _txt(path: Path, bar: Bar | None) -> Iterator[str]:
 # --- hub -----------------------------------------------------------------------------------------
 
 
-def _hub(corpus: Corpus, bar: Bar | None) -> Iterator[str]:
-    """Rows of a dataset as they arrive. Code that comes with a dataset is never run."""
-    import datasets
+def _hub(corpus: Corpus, bar: tqdm) -> Iterator[str]:
+    for where, row in hub_rows(corpus.id or "", corpus.subset, corpus.split, bar):
+        yield _text(row, corpus.text_field, where)
+        bar.update(1)
 
-    row = 0
+
+def hub_rows(
+    id: str, subset: str | None, split: str, bar: tqdm = SILENT
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(place, row) of a dataset as they arrive. Code that comes with a dataset is never run.
+
+    Raises CorpusError.
+    """
+    datasets = optional("datasets")
+    datasets.disable_progress_bars()
+    number = 0
     try:
-        stream = datasets.load_dataset(corpus.id, corpus.subset, split=corpus.split, streaming=True)
-        known = (stream.info.splits or {}).get(corpus.split)
+        stream = datasets.load_dataset(id, subset, split=split, streaming=True)
+        known = (stream.info.splits or {}).get(split)
         _expect(bar, known.num_examples if known else None, " documents")
-        for row, record in enumerate(stream):
-            yield _text(record, corpus.text_field, f"{corpus.id}: {corpus.split} row {row}")
-            _advance(bar, 1)
-    except CorpusError:
-        raise
+        for number, row in enumerate(stream):
+            yield f"{id}: {split} row {number}", row
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         reason = " ".join(str(error.__cause__ or error).split())
         raise CorpusError(
-            f"{corpus.id}: split {corpus.split!r}, subset {corpus.subset!r}, at row {row}: "
+            f"{id}: split {split!r}, subset {subset!r}, at row {number}: "
             f"{type(error).__name__}: {reason}; check id, subset and split, or give the id of a "
             "local folder where there is no network"
         ) from None

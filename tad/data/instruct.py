@@ -2,17 +2,19 @@
 
     tad instruct --config config/smoke.yaml --data instruct --tokenizer llama
 
-Writes ``work/{scale}/data/instruct/llama/{train,validation}.parquet`` and ``manifest.json``. Only
-the response is learnt: labels of the prompt are -100, so that CLM, divergence and beta(X) are taken
-over response tokens alone (Section 3.4). The fields of a source are named in the configuration:
-Orca-Math has question and answer, Camel-AI math message_1 and message_2.
+In: a scale file, and the sources that its ``instructions:`` name, whose fields are named there:
+Orca-Math has question and answer, Camel-AI math message_1 and message_2. Out:
+``work/{scale}/data/instruct/llama/{train,validation}.parquet`` and ``manifest.json``. Only the
+response is learnt: labels of the prompt are -100, so that CLM, divergence and beta(X) are taken
+over response tokens alone (Section 3.4).
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import io
 import json
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,11 +23,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tad import records
-from tad.command import UserError, command_line, exit_code
-from tad.data.packing import SPLITS, DataError, PackedTokens, lock
+from tad.command import UserError, command_line, exit_code, optional
+from tad.data.corpora import hub_rows, json_rows
+from tad.data.packing import SPLITS, DataError, PackedTokens, TextEncoder, lock
+from tad.data.prepare import load_encoder
 from tad.experiment.config import ConfigError, Suite, load_suite
 from tad.experiment.layout import Layout
-from tad.experiment.schema import Instructions, InstructionSource
+from tad.experiment.schema import InstructionSource
 
 if TYPE_CHECKING:
     import torch
@@ -43,70 +47,94 @@ class InstructionError(UserError, ValueError):
 
 
 def examples(source: InstructionSource) -> Iterator[tuple[str, str]]:
-    """(question, answer) of every row of a source, stripped. Raises InstructionError."""
-    where = source.hub or source.path or ""
-    for number, row in enumerate(_rows(source), start=1):
-        values = []
-        for field in (source.question, source.answer):
-            value = row.get(field)
+    """(question, answer) of every row, stripped but for ``plain``. Raises UserError."""
+    if source.path is None:
+        rows = hub_rows(source.hub or "", None, source.split)
+    elif Path(source.path).is_file():
+        rows = json_rows(Path(source.path))
+    else:
+        raise InstructionError(f"{source.path}: no such file (relative to {Path.cwd()})")
+    for where, row in rows:
+        if not isinstance(row, dict):
+            raise InstructionError(f"{where}: {type(row).__name__} found, must be an object")
+        pair = row.get(source.question), row.get(source.answer)
+        for field, value in zip((source.question, source.answer), pair, strict=True):
             if not isinstance(value, str) or not value.strip():
                 found = ", ".join(map(str, row)) or "none"
                 raise InstructionError(
-                    f"{where}: row {number}: field {field!r} holds no text; set question and "
-                    f"answer to two of the fields found: {found}"
+                    f"{where}: field {field!r} holds no text; set question and answer to two of "
+                    f"the fields found: {found}"
                 )
-            values.append(value if source.layout == "plain" else value.strip())
-        yield values[0], values[1]
+        yield pair if source.layout == "plain" else (pair[0].strip(), pair[1].strip())
 
 
-def _rows(source: InstructionSource) -> Iterator[dict[str, Any]]:
-    """Rows of a dataset as they arrive. Code that comes with a dataset is never run."""
-    import datasets
-
-    datasets.disable_progress_bars()
-    try:
-        if source.path is not None:
-            if not Path(source.path).is_file():
-                raise InstructionError(f"{source.path}: no such file (relative to {Path.cwd()})")
-            yield from datasets.load_dataset(
-                "json", data_files=source.path, split="train", streaming=True
-            )
-        else:
-            yield from datasets.load_dataset(source.hub, split=source.split, streaming=True)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        if isinstance(error, InstructionError):
-            raise
-        reason = " ".join(str(error.__cause__ or error).split())
-        where = source.path or f"{source.hub}, split {source.split}"
-        raise InstructionError(f"{where}: cannot be read ({reason[:300]})") from None
-
-
-def prompt_and_response(
-    question: str, answer: str, source: InstructionSource, tokenizer: PreTrainedTokenizerBase
-) -> tuple[str, str]:
-    """The text of an example in the layout of its source, split where the response begins."""
-    if source.layout == "plain":
-        return question, answer
-    if source.layout == "question":
-        return f"Question: {question}\nAnswer:", f" {answer}"
-    if tokenizer.chat_template is None:
-        raise InstructionError("layout: chat: the student's tokenizer has no chat template")
-    messages = [{"role": "user", "content": question}]
-    prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    return prompt, answer
+# --- From text to tokens -------------------------------------------------------------------------
 
 
 def tokenize(
-    prompt: str, response: str, tokenizer: PreTrainedTokenizerBase, *, chat: bool = False
+    question: str,
+    answer: str,
+    layout: str,
+    encoder: TextEncoder,
+    tokenizer: PreTrainedTokenizerBase,
 ) -> tuple[list[int], int]:
     """Token ids of an example, end-of-text token included, and where the response begins.
 
-    Prompt and response are tokenized apart, as at evaluation the prompt stands alone. A chat
-    template brings its own special tokens.
+    Prompt and response are tokenized apart, as at evaluation the prompt stands alone. Special
+    tokens that either spells out stay text. Raises InstructionError for a chat template that does
+    not take them.
     """
-    head = tokenizer(prompt, add_special_tokens=not chat)["input_ids"]
-    tail = tokenizer(response, add_special_tokens=False)["input_ids"]
-    return [*head, *tail, tokenizer.eos_token_id], len(head)
+    if layout == "chat":
+        head, tail = _chat(question, answer, encoder, tokenizer)
+    else:
+        if layout == "question":
+            question, answer = f"Question: {question}\nAnswer:", f" {answer}"
+        head, tail = [*encoder.bos, *encoder.encode(question)], encoder.encode(answer)
+    if tail[-1:] != [encoder.eos_id]:
+        tail.append(encoder.eos_id)
+    return [*head, *tail], len(head)
+
+
+_QUESTION, _ANSWER = "\ufdd0", "\ufdd1"
+"""Stand for the texts while a chat template is filled in; no text has these characters."""
+
+
+def _chat(
+    question: str, answer: str, encoder: TextEncoder, tokenizer: PreTrainedTokenizerBase
+) -> tuple[list[int], list[int]]:
+    """Prompt and response by the tokenizer's chat template, which brings its own BOS.
+
+    What the template writes after an answer, its end-of-turn token, is part of the response: a
+    model that never learns it does not stop.
+    """
+    prompt, lead, ending = _template(tokenizer)
+
+    def control(text: str) -> list[int]:
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    if control(question) == encoder.encode(question):
+        head = control(prompt.replace(_QUESTION, question))
+    else:  # it spells out a special token, which only stays text on its own
+        before, _, after = prompt.partition(_QUESTION)
+        head = [*control(before), *encoder.encode(question), *control(after)]
+    return head, [*encoder.encode(lead + answer), *control(ending)]
+
+
+def _template(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str, str]:
+    """A chat template as the prompt, and what stands before and after the answer."""
+    if tokenizer.chat_template is None:
+        raise InstructionError("layout: chat: the student's tokenizer has no chat template")
+    turns = [{"role": "user", "content": _QUESTION}, {"role": "assistant", "content": _ANSWER}]
+    fill = functools.partial(tokenizer.apply_chat_template, tokenize=False)
+    try:
+        prompt, whole = fill(turns[:1], add_generation_prompt=True), fill(turns)
+    except Exception as error:  # whatever a template raises
+        raise InstructionError(f"layout: chat: {type(error).__name__}: {error}") from None
+    before, found, ending = whole.partition(_ANSWER)
+    if not found or _QUESTION not in prompt:
+        raise InstructionError("layout: chat: the chat template leaves out a turn's text")
+    lead = before[len(prompt) :] if before.startswith(prompt) else ""
+    return prompt, lead, ending.rstrip()
 
 
 # --- Writing -------------------------------------------------------------------------------------
@@ -119,28 +147,24 @@ def make_instructions(
 
     The examples are the first of all different questions in the order of a seeded hash: validation
     first, then training. Those longer than the stage's context are left out and counted. Nothing
-    is done where it is there already, from the same configuration. Raises InstructionError,
-    ConfigError.
+    is done where it is there already, from the same configuration. Raises UserError.
     """
-    from tad.models.loading import load_tokenizer
-
     if name not in suite.instructions:
         known = ", ".join(suite.instructions) or "none"
         raise ConfigError(f"instructions {name!r} is not in the suite (allowed: {known})")
     spec, context = suite.instructions[name], suite.stages["supervised"].context
-    folder, path = layout.tokens(name, tokenizer), layout.tokenizer(tokenizer)
-    backend = load_tokenizer(str(path))
-    digest = hashlib.sha256((path / "tokenizer.json").read_bytes()).hexdigest()
+    folder = layout.tokens(name, tokenizer)
+    encoder = load_encoder(tokenizer, layout.tokenizer(tokenizer))
     recipe = {"kind": KIND, "instructions": spec.model_dump(), "context": context}
     recipe["tokenizer"] = {
-        "name": tokenizer, "sha256": digest, "vocab_size": len(backend),
-        "eos_id": backend.eos_token_id,
+        "name": tokenizer, "sha256": encoder.sha256, "vocab_size": encoder.vocab_size,
+        "eos_id": encoder.eos_id,
     }  # fmt: skip
     if not force and _finished(folder, recipe):
         return f"{folder}: already there, from this configuration (--force makes it anew)"
     folder.mkdir(parents=True, exist_ok=True)
     with lock(folder / ".lock", "instructions"):
-        rows, too_long = _chosen(spec, backend, context, name)
+        rows, too_long = _chosen(suite, name, encoder, layout.tokenizer(tokenizer))
         manifest: dict[str, Any] = {**recipe, "too_long": too_long}
         (folder / "manifest.json").unlink(missing_ok=True)
         cut = spec.validation_examples
@@ -156,30 +180,28 @@ def make_instructions(
 
 
 def _finished(folder: Path, recipe: dict[str, Any]) -> bool:
-    try:
-        manifest = records.read_json(folder / "manifest.json")
-    except records.RecordError:
-        return False
     files = all((folder / f"{split}.parquet").is_file() for split in SPLITS)
-    return files and all(manifest.get(key) == value for key, value in recipe.items())
+    return files and records.matching(folder / "manifest.json", recipe) is not None
 
 
 def _chosen(
-    spec: Instructions, tokenizer: PreTrainedTokenizerBase, context: int, name: str
+    suite: Suite, name: str, encoder: TextEncoder, tokenizer_folder: Path
 ) -> tuple[list[tuple[list[int], int]], int]:
     """The tokenized examples, validation first, and how many were too long."""
     from tqdm import tqdm
 
-    texts: dict[bytes, tuple[str, str, bool]] = {}
+    from tad.models.loading import load_tokenizer
+
+    spec, context = suite.instructions[name], suite.stages["supervised"].context
+    texts: dict[bytes, tuple[str, str, str]] = {}
     for source in spec.sources:
-        for question, answer in examples(source):
-            key = hashlib.blake2b(f"{spec.seed}\0{question}".encode(), digest_size=16).digest()
-            pair = prompt_and_response(question, answer, source, tokenizer)
-            texts.setdefault(key, (*pair, source.layout == "chat"))
+        for pair in examples(source):
+            key = hashlib.blake2b(f"{spec.seed}\0{pair[0]}".encode(), digest_size=16).digest()
+            texts.setdefault(key, (*pair, source.layout))
+    tokenizer = load_tokenizer(str(tokenizer_folder))
     wanted, rows, too_long = spec.examples + spec.validation_examples, [], 0
     for key in tqdm(sorted(texts), desc=name, unit="example", disable=not sys.stderr.isatty()):
-        prompt, response, chat = texts[key]
-        ids, start = tokenize(prompt, response, tokenizer, chat=chat)
+        ids, start = tokenize(*texts[key], encoder, tokenizer)
         if len(ids) > context + 1:
             too_long += 1
             continue
@@ -194,18 +216,12 @@ def _chosen(
 
 def _write(path: Path, rows: list[tuple[list[int], int]]) -> dict[str, Any]:
     """Write a split whole or not at all; returns what the manifest says of it."""
-    import pyarrow
-    import pyarrow.parquet
-
-    table = pyarrow.table(
-        {
-            "input_ids": pyarrow.array([ids for ids, _ in rows], pyarrow.list_(pyarrow.int32())),
-            "response_start": pyarrow.array([start for _, start in rows], pyarrow.int32()),
-        }
-    )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    pyarrow.parquet.write_table(table, temporary)
-    os.replace(temporary, path)
+    arrow, parquet = optional("pyarrow"), optional("pyarrow.parquet")
+    ids = arrow.array([ids for ids, _ in rows], arrow.list_(arrow.int32()))
+    starts = arrow.array([start for _, start in rows], arrow.int32())
+    buffer = io.BytesIO()
+    parquet.write_table(arrow.table({"input_ids": ids, "response_start": starts}), buffer)
+    records.write_bytes(path, buffer.getvalue())
     return {
         "examples": len(rows),
         "tokens": sum(len(ids) for ids, _ in rows),
@@ -222,12 +238,11 @@ class InstructionRows:
 
     Row i is ``input_ids`` and ``labels``, both (N,) int64, N one less than the example's tokens:
     labels[t] is the token that position t predicts where that is of the response, else -100.
-    Raises InstructionError for missing data, and for a context that its examples exceed.
+    Raises InstructionError for missing or damaged data, and a context that its examples exceed.
     """
 
     def __init__(self, folder: str | Path, split: str, context: int) -> None:
-        import pyarrow.parquet
-
+        arrow, parquet = optional("pyarrow"), optional("pyarrow.parquet")
         self.folder, self.split, self.context = Path(folder), split, context
         manifest = records.read_json(self.folder / "manifest.json")
         if context < manifest["context"]:
@@ -237,9 +252,11 @@ class InstructionRows:
         self.eos_id: int = manifest["tokenizer"]["eos_id"]
         self.mean_tokens: float = manifest[split]["tokens"] / manifest[split]["examples"]
         path = self.folder / f"{split}.parquet"
-        if not path.is_file():
-            raise InstructionError(f"{path}: missing; make it with tad instruct --force")
-        table = pyarrow.parquet.read_table(path)
+        try:
+            table = parquet.read_table(path)
+        except (OSError, arrow.ArrowException) as error:
+            state = f"damaged ({' '.join(str(error).split())})" if path.is_file() else "missing"
+            raise InstructionError(f"{path}: {state}; make it with tad instruct --force") from None
         ids = table["input_ids"].combine_chunks()
         self._ids, self._offsets = ids.values.to_numpy(), ids.offsets.to_numpy()
         self._starts = table["response_start"].to_numpy()
@@ -262,7 +279,7 @@ def open_rows(folder: str | Path, split: str, context: int) -> PackedTokens | In
     """The rows of a folder, packed text or instructions. Raises DataError, InstructionError."""
     path = Path(folder) / "manifest.json"
     if not path.is_file():
-        raise DataError(f"{path}: missing; make it with tad data pack, or tad.data.instruct")
+        raise DataError(f"{path}: missing; make it with tad data pack, or tad instruct")
     if records.read_json(path).get("kind") == KIND:
         return InstructionRows(folder, split, context)
     return PackedTokens(folder, split, context)
@@ -292,8 +309,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     def job() -> None:
         suite = load_suite(options.config)
-        layout = Layout.work(suite.scale)
-        arguments = options.data, options.tokenizer, layout
-        print(make_instructions(suite, *arguments, force=options.force))
+        names = options.data, options.tokenizer, Layout.work(suite.scale)
+        print(make_instructions(suite, *names, force=options.force))
 
     return exit_code("instruct", job)

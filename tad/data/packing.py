@@ -25,12 +25,14 @@ import numpy as np
 
 from tad import records
 from tad.command import UserError
-from tad.data.corpora import Bar
+from tad.data.corpora import SILENT
+from tad.data.vocabulary import document_start
 from tad.experiment.schema import Corpus
 
 if TYPE_CHECKING:
     import tokenizers
     import torch
+    from tqdm import tqdm
 
 BATCH_CHARACTERS = 1_000_000
 """Tokenized at once (spread over the cores); bounds memory, at some 100 bytes a token."""
@@ -47,7 +49,11 @@ class DataError(UserError, ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class TextEncoder:
-    """A tokenizer as packing needs it. ``vocab_size`` is one more than the largest token id."""
+    """A tokenizer as packing needs it: special tokens that a text spells out are text to it.
+
+    ``vocab_size`` is one more than the largest token id, ``bos`` what its own template puts before
+    a text (``tad.data.vocabulary.bos_tokens``).
+    """
 
     name: str
     backend: tokenizers.Tokenizer
@@ -55,11 +61,21 @@ class TextEncoder:
     eos_token: str
     eos_id: int
     sha256: str
+    bos: tuple[int, ...] = ()
+
+    @property
+    def start(self) -> list[int]:
+        """What stands before each packed document."""
+        return document_start(self.bos, self.eos_id)
 
     @property
     def dtype(self) -> np.dtype:
         """Little-endian uint16 where the vocabulary fits, else uint32."""
         return np.dtype("<u2" if self.vocab_size <= 1 << 16 else "<u4")
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text alone, without BOS."""
+        return self.backend.encode(text, add_special_tokens=False).ids
 
     def describe(self) -> dict[str, Any]:
         keys = ("name", "sha256", "vocab_size", "eos_token", "eos_id")
@@ -81,12 +97,13 @@ def validation_limit(fraction: float) -> int:
 
 def pack(
     documents: Iterable[str], encoder: TextEncoder, name: str, corpus: Corpus, folder: Path,
-    *, sources: dict[str, Any], bar: Bar | None = None,
+    *, sources: dict[str, Any], bar: tqdm = SILENT,
 ) -> dict[str, Any]:  # fmt: skip
     """Sample, tokenize and write a corpus to ``folder``; returns the manifest.
 
     Each split is its documents in random order (``corpus.seed``; the same for the same texts in
-    any order), each followed by one end-of-text token, cut to exactly the budget. Files appear
+    any order), each between the BOS token, if the tokenizer's template has one, and one end-of-text
+    token, cut to exactly the budget. Files appear
     under their names only when complete, the manifest last. Raises DataError where the corpus has
     fewer tokens than a budget, or another process is packing to the same folder.
     """
@@ -96,11 +113,12 @@ def pack(
         index = np.fromfile(scratch / "index", dtype=INDEX)
         if not len(index):
             raise DataError(f"corpora.{name}: no document has a token of {encoder.name}")
-        chosen, counts = choose(index, name, corpus)
+        chosen, counts = choose(index, name, corpus, marks=len(encoder.start) + 1)
         manifest: dict[str, Any] = {
             "corpus": {"name": name, **corpus.model_dump()},
             "sources": sources,
             "tokenizer": encoder.describe(),
+            "bos": bool(encoder.start),
             "dtype": encoder.dtype.name,
             "documents": counts,
         }
@@ -117,9 +135,7 @@ def pack(
     return manifest
 
 
-def _tokenize(
-    documents: Iterable[str], encoder: TextEncoder, scratch: Path, bar: Bar | None
-) -> None:
+def _tokenize(documents: Iterable[str], encoder: TextEncoder, scratch: Path, bar: tqdm) -> None:
     """Pass 1: every document's tokens to ``scratch/tokens``, one INDEX record to its ``index``."""
     offset = 0
     with (scratch / "tokens").open("wb") as tokens, (scratch / "index").open("wb") as index:
@@ -133,8 +149,7 @@ def _tokenize(
                 tokens.write(np.array(encoding.ids, dtype=encoder.dtype).tobytes())
             offset += int(entries["length"].sum())
             index.write(entries[entries["length"] > 0].tobytes())
-            if bar is not None:
-                bar.set_postfix_str(f"{offset / 1e6:.1f}M tokens", refresh=False)
+            bar.set_postfix_str(f"{offset / 1e6:.1f}M tokens", refresh=False)
 
 
 def _batches(documents: Iterable[str]) -> Iterator[list[str]]:
@@ -151,13 +166,14 @@ def _batches(documents: Iterable[str]) -> Iterator[list[str]]:
 
 
 def choose(
-    index: np.ndarray, name: str, corpus: Corpus
+    index: np.ndarray, name: str, corpus: Corpus, *, marks: int = 1
 ) -> tuple[dict[str, np.ndarray], dict[str, int]]:
     """Which documents make up each split, in order: positions in ``index`` (N,), and counts.
 
-    The first of equal documents stays. Documents are put in the order of their hashes before they
-    are shuffled, so the choice depends on the texts and the seed, not on the order of the source.
-    Raises DataError for an empty split, or one with fewer tokens than its budget.
+    The first of equal documents stays; each takes ``marks`` tokens beside its own. Documents are
+    put in the order of their hashes before they are shuffled, so the choice depends on the texts
+    and the seed, not on the order of the source. Raises DataError for an empty split, or one with
+    fewer tokens than its budget.
     """
     hashes, first = np.unique(index["hash"], return_index=True)
     validation = hashes < np.uint64(validation_limit(corpus.validation_fraction))
@@ -175,7 +191,7 @@ def choose(
                 f"validation_fraction={corpus.validation_fraction:g}, or use more text"
             )
         order = np.random.default_rng([corpus.seed, number]).permutation(rows[split])
-        ends = np.cumsum(index["length"][order].astype(np.int64) + 1)  # + its end-of-text token
+        ends = np.cumsum(index["length"][order].astype(np.int64) + marks)
         key = "tokens" if split == "train" else "validation_tokens"
         budget = getattr(corpus, key)
         if budget > ends[-1]:
@@ -189,19 +205,19 @@ def choose(
 
 
 def _write(chosen: np.ndarray, budget: int, encoder: TextEncoder, tokens: Path, path: Path) -> str:
-    """Pass 2: the documents of ``chosen`` (N,) and end-of-text marks, ``budget`` tokens in all.
+    """Pass 2: the documents of ``chosen`` (N,) and their marks, ``budget`` tokens in all.
 
     Returns the file's sha256. Read by position, not by memory map: pages of a map that is read at
     random count as this process's memory.
     """
     size = encoder.dtype.itemsize
-    mark = np.array(encoder.eos_id, dtype=encoder.dtype).tobytes()
+    start, end = (np.array(x, encoder.dtype).tobytes() for x in (encoder.start, [encoder.eos_id]))
     left = budget * size
     digest = hashlib.sha256()
     with tokens.open("rb", buffering=0) as source, path.open("wb", buffering=1 << 20) as out:
         places = zip(chosen["offset"].tolist(), chosen["length"].tolist(), strict=True)
         for offset, length in places:
-            piece = os.pread(source.fileno(), length * size, offset * size) + mark
+            piece = start + os.pread(source.fileno(), length * size, offset * size) + end
             piece = piece[:left]
             left -= len(piece)
             out.write(piece)
@@ -250,6 +266,19 @@ def fingerprint(manifest: dict[str, Any]) -> str:
     return records.fingerprint(parts)
 
 
+def training_rows(available: int, count: int, seed: int) -> np.ndarray:
+    """The first ``count`` of ``available`` rows in the order of training, (count,) int64.
+
+    Every pass is a new permutation, so a count beyond ``available`` repeats rows.
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    passes = -(-count // available)
+    order = [torch.randperm(available, generator=generator).numpy() for _ in range(passes)]
+    return np.concatenate([np.empty(0, np.int64), *order])[:count]
+
+
 # --- Reading -------------------------------------------------------------------------------------
 
 
@@ -288,7 +317,7 @@ class PackedTokens:
 
     Row i is ``input_ids`` = tokens[i*C : i*C+C] and ``labels`` = tokens[i*C+1 : i*C+C+1], both
     (C,) int64: labels[t] is the token that position t predicts. Only rows whose last label exists
-    count. Documents run into each other within a row, with an end-of-text token between them.
+    count. Documents run into each other within a row, each ended by an end-of-text token.
 
     ``fingerprint`` given, it must be the data's own. Raises DataError for missing, cut or changed
     files, another fingerprint, and a context that no row fits. Needs torch only when rows are read.

@@ -4,12 +4,14 @@
     tad data pack --config config/smoke.yaml --corpus general --tokenizer phi
     tad data show --config config/smoke.yaml --corpus general --tokenizer phi
 
-Sources are read by ``tad.data.corpora``; ``tad.data.packing`` samples, writes, and reads rows for training.
+In: a scale file, and the sources that its ``corpora:`` name. Out: the folders
+``work/{scale}/tokenizers/NAME/`` and ``work/{scale}/data/CORPUS/TOKENIZER/`` (train.bin,
+validation.bin, manifest.json). What is there from the same configuration and sources is left alone,
+unless ``--force``.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -22,10 +24,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from tad.data.corpora import Bar, CorpusError
+from tad.command import command_line, exit_code
+from tad.data import corpora
 from tad.data.packing import (
     DataError,
-    PackedTokens,
     TextEncoder,
     document_hash,
     lock,
@@ -34,11 +36,11 @@ from tad.data.packing import (
     read_manifest,
     validation_limit,
 )
-from tad.data import corpora
-from tad.experiment.config import ConfigError, Suite, load_suite
+from tad.data.vocabulary import bos_tokens
+from tad.experiment.config import Suite, load_suite
 from tad.experiment.layout import Layout
 from tad.experiment.schema import Corpus, Tokenizer
-from tad.records import write_json
+from tad.records import matching, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -97,10 +99,14 @@ def load_encoder(name: str, folder: Path) -> TextEncoder:
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise DataError(f"{path}: missing; make it with: tad data tokenizer --tokenizer {name}")
-    config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-    eos = config.get("eos_token")
-    eos = eos["content"] if isinstance(eos, dict) else eos
-    backend = Backend.from_file(str(path))
+    try:
+        config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        eos = config.get("eos_token")
+        eos = eos["content"] if isinstance(eos, dict) else eos
+        backend = Backend.from_file(str(path))
+    except Exception as error:  # tokenizers raises nothing more special
+        reason = " ".join(str(error).split())
+        raise DataError(f"{folder}: damaged tokenizer ({reason}); make it anew") from None
     eos_id = backend.token_to_id(eos) if eos else None
     if eos_id is None:
         raise DataError(f"{folder}: end-of-text token {eos!r} is not in the vocabulary")
@@ -114,6 +120,7 @@ def load_encoder(name: str, folder: Path) -> TextEncoder:
         eos_token=eos,
         eos_id=eos_id,
         sha256=_sha256(path),
+        bos=tuple(bos_tokens(backend)),
     )
 
 
@@ -152,16 +159,12 @@ def make_tokenizer(suite: Suite, name: str, layout: Layout, *, force: bool = Fal
 
 
 def _finished_tokenizer(folder: Path, recipe: dict[str, Any]) -> bool:
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        same = all(manifest.get(key) == value for key, value in recipe.items())
-        return same and manifest["sha256"] == _sha256(folder / "tokenizer.json")
-    except (OSError, ValueError, KeyError):
-        return False
+    manifest, path = matching(folder / "manifest.json", recipe), folder / "tokenizer.json"
+    return manifest is not None and path.is_file() and manifest.get("sha256") == _sha256(path)
 
 
 def _training_texts(
-    suite: Suite, spec: Tokenizer, layout: Layout, sources: dict[str, Any], bar: Bar
+    suite: Suite, spec: Tokenizer, layout: Layout, sources: dict[str, Any], bar: tqdm
 ) -> Iterator[str]:
     share = TRAINING_CHARACTERS // len(spec.corpora)
     for name in spec.corpora:
@@ -177,17 +180,13 @@ def _training_texts(
 
 
 def _fetch(name: str, spec: Tokenizer) -> PreTrainedTokenizerBase:
-    from transformers import AutoTokenizer
+    from tad.models.loading import ModelError, load_tokenizer
 
     source = spec.hub or spec.path
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(
-            f"tokenizers.{name}: {source!r} cannot be loaded ({reason}); check the id, or set "
-            "path to a local folder"
-        ) from None
+        tokenizer = load_tokenizer(source)
+    except ModelError as error:
+        raise DataError(f"tokenizers.{name}: {error}") from None
     if not tokenizer.is_fast:
         raise DataError(f"tokenizers.{name}: {source!r} has no tokenizer.json (fast tokenizer)")
     if tokenizer.eos_token is None:
@@ -230,6 +229,7 @@ def make_corpus(
         "corpus": {"name": name, **corpus.model_dump()},
         "sources": sources if corpus.also else sources[name],
         "tokenizer": encoder.describe(),
+        "bos": bool(encoder.start),
     }
     if not force and _finished_corpus(folder, recipe):
         return f"{folder}: already there, from this configuration (--force makes it anew)"
@@ -250,11 +250,11 @@ def _finished_corpus(folder: Path, recipe: dict[str, Any]) -> bool:
             open_tokens(folder, split, manifest)
     except DataError:
         return False
-    return all(manifest[key] == value for key, value in recipe.items())
+    return all(manifest.get(key, False) == value for key, value in recipe.items())
 
 
 def _documents(
-    name: str, corpus: Corpus, layout: Layout, sources: dict[str, Any], bar: Bar | None
+    name: str, corpus: Corpus, layout: Layout, sources: dict[str, Any], bar: tqdm
 ) -> Iterator[str]:
     """``corpora.documents``, kept in a file where reading the source takes long for little text.
 
@@ -341,12 +341,8 @@ def _bar(title: str) -> tqdm:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; errors are one line on standard error and exit code 2."""
-    parser = argparse.ArgumentParser(
-        prog="tad data",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    """Command line; 0 when done, 2 for bad input."""
+    parser = command_line("data", __doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for command, text in {
         "tokenizer": "train or fetch a tokenizer",
@@ -360,30 +356,12 @@ def main(arguments: list[str] | None = None) -> int:
             sub.add_argument("--corpus", required=True, help="name under corpora: in the config")
         if command != "show":
             sub.add_argument("--force", action="store_true", help="redo a finished result")
-    args = parser.parse_args(arguments)
-    try:
-        suite = load_suite(args.config)
-        layout = Layout.work(suite.scale)
-        if args.command == "tokenizer":
-            report = make_tokenizer(suite, args.tokenizer, layout, force=args.force)
-        elif args.command == "pack":
-            report = make_corpus(suite, args.corpus, args.tokenizer, layout, force=args.force)
-        else:
-            report = show(suite, args.corpus, args.tokenizer, layout)
-    except (ConfigError, CorpusError, DataError, OSError) as error:
-        print(f"tad.data.prepare: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    print(report)
-    return 0
+    options = vars(parser.parse_args(arguments))
+    job = {"tokenizer": make_tokenizer, "pack": make_corpus, "show": show}[options.pop("command")]
 
+    def run() -> None:
+        suite = load_suite(options.pop("config"))
+        names = [options.pop(key) for key in ("corpus", "tokenizer") if key in options]
+        print(job(suite, *names, Layout.work(suite.scale), **options))
 
-__all__ = [
-    "DataError",
-    "PackedTokens",
-    "load_encoder",
-    "main",
-    "make_corpus",
-    "make_tokenizer",
-    "show",
-    "train_tokenizer",
-]
+    return exit_code("data", run)

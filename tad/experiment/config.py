@@ -14,10 +14,8 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Any, get_origin
 
-import yaml
 from pydantic import BaseModel, Field, ValidationError
 
-from tad.command import UserError
 from tad.experiment.run_id import STAGES, RunId
 from tad.experiment.schema import (
     Baselines,
@@ -37,11 +35,11 @@ from tad.experiment.schema import (
     Tokenizer,
     Training,
 )
+from tad.experiment.yaml_file import ConfigError, read_yaml
 from tad.methods import ROWS, Method, MethodError, register
 
-
-class ConfigError(UserError, ValueError):
-    """A wrong configuration; the message is one line with file, key, value and what is allowed."""
+EXTENDED = ("models", "pairs", "references", "items")
+"""Sections in which a scale may have whole entries that experiments.yaml has not."""
 
 
 class Suite(Strict):
@@ -68,7 +66,7 @@ class Suite(Strict):
     def runs(self, item: str | None = None) -> list[RunId]:
         """The runs this scale trains, for one item or for all selected ones, without repeats.
 
-        In the order of the stages, of the pairs in experiments.yaml, and of the rows of tad.methods.
+        In the order of the stages, of the pairs in experiments.yaml, and of tad.methods.
         """
         names = self.select.items if item is None else [item]
         found = set()
@@ -131,20 +129,20 @@ def load_suite(path: str | Path) -> Suite:
     wrong type or range, and a name (pair, method, model, corpus, ...) that nothing defines.
     """
     path = Path(path)
-    scale, experiments = _read_yaml(path), _read_yaml(path.parent / "experiments.yaml")
+    scale, experiments = read_yaml(path), read_yaml(path.parent / "experiments.yaml")
     merged = {**experiments, **{k: v for k, v in scale.items() if k not in experiments}}
     for section in experiments:
         overrides = scale.get(section) or {}
         if not isinstance(overrides, dict):
             raise ConfigError(f"{path}: {section}: {overrides!r} must be a mapping")
-        for name in overrides:
-            if name not in experiments[section]:
-                allowed = _allowed(name, experiments[section])
-                raise ConfigError(f"{path}: {section}.{name}: not in experiments.yaml {allowed}")
+        added = [name for name in overrides if name not in experiments[section]]
+        if added and section not in EXTENDED:
+            allowed = _allowed(added[0], experiments[section])
+            raise ConfigError(f"{path}: {section}.{added[0]}: not in experiments.yaml {allowed}")
         merged[section] = {
             name: {**entry, **overrides[name]} if isinstance(overrides.get(name), dict) else entry
             for name, entry in experiments[section].items()
-        }
+        } | {name: overrides[name] for name in added}
     try:
         suite = Suite.model_validate(merged)
     except ValidationError as error:
@@ -156,18 +154,6 @@ def load_suite(path: str | Path) -> Suite:
         raise ConfigError(f"{path}: {error}") from None
     _check_names(suite, path)
     return suite
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such file; scales are config/{{smoke,mini,paper}}.yaml")
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path}: must be a YAML mapping, found {type(data).__name__}")
-    return data
 
 
 def _allowed(name: Any, names: Any) -> str:

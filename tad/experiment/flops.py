@@ -1,40 +1,30 @@
 """FLOPs of every method, per token, from model shapes (Table 3, Section 3.2.2).
 
-    tad flops                  # all pairs and methods of the paper
-    tad flops --table 3        # the printed figures, ours, and the difference
+    tad flops                                # all pairs and methods of the paper
+    tad flops --config config/smoke.yaml     # those of another scale
 
 Counted are matrix multiplications: two FLOPs a multiply-add, forward once, and backward twice more
 (once for inputs, once for weights; a frozen matrix has no second part). Norms, rotary embedding,
 softmax, biases and the optimiser are left out: below a percent together. What the loss itself
-costs is elementwise and reported apart. Light to import: the exact count needs only the shape, and
-``account_of_model`` takes the same from a transformers model on the meta device (tests keep both,
-and torch's own counter, equal).
+costs is elementwise and reported apart. Light to import: the exact count needs only the shape
+(tests keep it equal to a count over the modules of a transformers model, and to torch's counter).
 
 All counts are per token of the student's training data unless said otherwise.
 """
 
 from __future__ import annotations
 
-import argparse
-import csv
 import math
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from tad.command import UserError
-from tad.experiment.config import ConfigError, Suite, load_suite
-from tad.experiment.schema import Family, Shape
-from tad.methods import row
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
+from tad.command import PROJECT, UserError, command_line, exit_code
+from tad.experiment.config import Suite, load_suite
+from tad.experiment.families import FAMILIES, Family
+from tad.experiment.schema import Shape
+from tad.methods import MATCHED_TO, ROWS, row
 
 MILLION = 1_000_000
-PROJECT = Path(__file__).parents[1]
-REPORTED = PROJECT / "results" / "reported"
 
 
 class FlopsError(UserError, ValueError):
@@ -127,66 +117,22 @@ def _mean_keys(context: int, window: int | None) -> float:
 def account_of_shape(family: Family, shape: Shape, *, max_positions: int = 8192) -> Account:
     """The account of a family in the sizes of ``shape``, whose ``vocab_size`` must be set.
 
-    ``max_positions`` is that of ``tad.models.architectures.architecture_config``, from which sliding
-    windows follow. Raises FlopsError without a vocabulary.
+    ``max_positions`` is that of ``architecture_config``, from which sliding windows follow. Raises
+    FlopsError without a vocabulary.
     """
     if shape.vocab_size is None:
         raise FlopsError("the shape has no vocab_size; give the tokenizer's size")
     hidden, width = shape.hidden_size, shape.heads * shape.head_dim
     keys = shape.kv_heads * shape.head_dim
     attention = hidden * (width + 2 * keys) + width * hidden
-    # The MLPs of Phi and OPT have two matrices, the gated ones three.
-    mlp = (2 if family in ("phi", "opt") else 3) * hidden * shape.intermediate_size
+    mlp = FAMILIES[family].mlp_matrices * hidden * shape.intermediate_size
     vocabulary = 2 * shape.vocab_size * hidden
     return Account(
         linear=2 * shape.layers * (attention + mlp),
         output=vocabulary,
         stored=0 if shape.tied else vocabulary,
         pair=4 * shape.layers * width,
-        windows=_windows(family, shape.layers, max_positions),
-    )
-
-
-def _windows(family: Family, layers: int, max_positions: int) -> tuple[int | None, ...]:
-    if family == "gemma2":
-        return tuple(max_positions // 2 if layer % 2 == 0 else None for layer in range(layers))
-    if family == "phi3":
-        return (max_positions // 2 - 1,) * layers
-    return (None,) * layers
-
-
-def account_of_model(config: PreTrainedConfig) -> Account:
-    """The account of a transformers configuration, by building the model on the meta device.
-
-    Every ``nn.Linear`` of the real module tree is counted, so nothing of the architecture is
-    assumed. Raises ArchitectureError for a configuration of no family of this project.
-    """
-    import torch
-
-    from tad.models.architectures import new_model, shape_of
-
-    with torch.device("meta"):
-        model = new_model(config, seed=0)
-    head = model.get_output_embeddings()
-    linear = sum(
-        2 * module.in_features * module.out_features
-        for module in model.modules()
-        if isinstance(module, torch.nn.Linear) and module is not head
-    )
-    shape = shape_of(config)
-    kinds = getattr(config, "layer_types", None) or ["full_attention"] * shape.layers
-    # Phi3 slides in every layer and lists no kinds.
-    sliding = getattr(config, "sliding_window", None)
-    everywhere = config.model_type == "phi3"
-    output = 2 * head.in_features * head.out_features
-    return Account(
-        linear=linear,
-        output=output,
-        stored=0 if shape.tied else output,
-        pair=4 * shape.layers * shape.heads * shape.head_dim,
-        windows=tuple(
-            sliding if everywhere or kind == "sliding_attention" else None for kind in kinds
-        ),
+        windows=FAMILIES[family].windows(shape.layers, max_positions),
     )
 
 
@@ -301,7 +247,12 @@ class PairAccount:
         )
 
     def matched_tokens(
-        self, tokens: int, *, context: int, method: str = "tad", conventions: Conventions = PAPER
+        self,
+        tokens: int,
+        *,
+        context: int,
+        method: str = MATCHED_TO,
+        conventions: Conventions = PAPER,
     ) -> int:
         """Tokens of plain pre-training (``clm_matched``) for the FLOPs of ``tokens`` of a method.
 
@@ -328,7 +279,7 @@ def pair_account(suite: Suite, pair_id: str) -> PairAccount:
         start = suite.models[pair.student.model]
         family, student_shape = start.family, _sized(suite, start.tokenizer, start.shape)
     made = pair.student.shape is not None
-    # An untied output matrix trains here even where the input embedding is frozen (tad.models.students).
+    # An untied output matrix trains here even where the input embedding is frozen (students.py).
     same_role = student_shape.tied and teacher_shape.tied
     return PairAccount(
         teacher=account_of_shape(teacher.family, teacher_shape),
@@ -359,7 +310,7 @@ def matched_tokens(
     pair_id: str,
     *,
     stage: str = "scratch",
-    method: str = "tad",
+    method: str = MATCHED_TO,
     conventions: Conventions = PAPER,
 ) -> int:
     """The token budget of ``clm_matched`` for a pair: CLM at the FLOPs of TAD (Table 4).
@@ -376,7 +327,6 @@ def matched_tokens(
 
 # --- Command line --------------------------------------------------------------------------------
 
-COLUMNS = ("clm", "vanilla_kd", "miniplm", "tad", "minillm", "seq_kd")
 NOTES = (
     "minillm: 4 epochs over generated tokens, as much plain pre-training; the paper does not say",
     "seq_kd: decoding with cached keys; printed: 12 to 17 teacher passes a token",
@@ -391,64 +341,27 @@ def petaflops(suite: Suite, pair_id: str, method: str, conventions: Conventions 
     return cost.total * MILLION / 1e15
 
 
-def printed(folder: Path = REPORTED) -> list[tuple[str, str, float]]:
-    """The paper's figures as (pair, method, petaFLOPs), in its order, read from ``folder``.
-
-    Raises FlopsError where the files are missing.
-    """
-    found = []
-    for name in ("table3.csv", "flops.csv"):
-        path = folder / name
-        if not path.is_file():
-            raise FlopsError(
-                f"{path}: no such file; give --reported, the folder with the printed values"
-            )
-        with path.open(encoding="utf-8", newline="") as lines:
-            for row in csv.DictReader(lines):
-                found += [(row["pair"], m, float(row[m])) for m in COLUMNS if row.get(m)]
-    return found
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Print FLOPs as a table; 0, or 2 after one line about what is wrong."""
-    parser = argparse.ArgumentParser(
-        prog="tad flops",
-        description="PetaFLOPs for one million training tokens.",
-    )
-    parser.add_argument("--table", type=int, choices=[3], help="against the printed figures")
+    parser = command_line("flops", __doc__)
     parser.add_argument("--config", default=PROJECT / "config" / "paper.yaml", help="scale file")
     parser.add_argument("--conventions", choices=list(NAMED), default="paper")
-    parser.add_argument("--reported", type=Path, default=REPORTED, help="printed values (CSV)")
     options = parser.parse_args(arguments)
-    try:
-        suite, conventions = load_suite(options.config), NAMED[options.conventions]
-        lines = (
-            _against_printed(suite, conventions, options.reported)
-            if options.table
-            else _every_pair(suite, conventions)
-        )
-    except (ConfigError, FlopsError) as error:
-        print(f"tad.experiment.flops: {error}", file=sys.stderr)
-        return 2
-    print("\n".join(lines))
-    return 0
+    conventions = NAMED[options.conventions]
+    return exit_code("flops", lambda: _print_pairs(load_suite(options.config), conventions))
 
 
-def _against_printed(suite: Suite, conventions: Conventions, folder: Path) -> list[str]:
-    lines = [f"{'pair':<20} {'method':<11} {'ours':>7} {'paper':>7} {'difference':>11}"]
-    for pair, method, theirs in printed(folder):
-        ours = petaflops(suite, pair, method, conventions)
-        lines.append(
-            f"{pair:<20} {method:<11} {ours:7.2f} {theirs:7.1f} {ours / theirs - 1:+11.1%}"
-        )
-    return lines
-
-
-def _every_pair(suite: Suite, conventions: Conventions) -> list[str]:
-    lines = [f"{'pair':<20}" + "".join(f"{method:>12}" for method in COLUMNS) + f"{'matched':>10}"]
+def _print_pairs(suite: Suite, conventions: Conventions) -> None:
+    """PetaFLOPs of a million tokens, a pair a line and a method a column."""
+    methods = [
+        row.name
+        for row in ROWS.values()
+        if row.cosine and not row.matched_to and row.budget != "matched"
+    ]
+    print(f"{'pair':<20}" + "".join(f" {method:>11}" for method in methods) + f"{'matched':>10}")
     for pair in suite.select.pairs:
-        cells = [f"{petaflops(suite, pair, m, conventions):12.4g}" for m in COLUMNS]
+        cells = [f"{petaflops(suite, pair, m, conventions):12.4g}" for m in methods]
         account, context = pair_account(suite, pair), suite.stages["scratch"].context
         ratio = account.matched_tokens(MILLION, context=context, conventions=conventions) / MILLION
-        lines.append(f"{pair:<20}{''.join(cells)}{f'x{ratio:.2f}':>10}")
-    return [*lines, "matched: tokens of clm_matched over those of tad"]
+        print(f"{pair:<20}{''.join(cells)}{f'x{ratio:.2f}':>10}")
+    print("\n".join(("matched: tokens of clm_matched over those of tad", *NOTES)))

@@ -43,7 +43,7 @@ class RunId:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``scratch/PAIR/tad-k10-b2/seed0``. Raises RunIdError or MethodError: the wrong part."""
+        """Read ``scratch/PAIR/tad-k10-b2/seed0``. Raises RunIdError or MethodError."""
         parts = text.strip("/").split("/")
         if len(parts) != 4:
             raise RunIdError(f"run {text!r}: write stage/pair/method/seedN (4 parts)")

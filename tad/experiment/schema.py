@@ -1,6 +1,6 @@
 """The entries of a configuration: what each key holds, and what is allowed there.
 
-``tad.experiment.config`` reads the files and checks one entry against another. Light to import (pydantic).
+``tad.experiment.config`` reads the files and checks one entry against another. Light to import.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from tad.experiment.families import Family
+
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 Stage = Literal["scratch", "continued", "math", "supervised"]
-Family = Literal["qwen2", "phi", "gemma2", "phi3", "llama", "opt"]
 
 
 class Strict(BaseModel):
@@ -97,7 +98,7 @@ class Pair(Strict):
 
     ``hidden_cosine`` adds the cosine loss on last hidden states (Section 3.2.2). ``gpus`` is how
     many the pair trains on where there are GPUs (Appendix A). ``printed`` is what the paper calls
-    the student, if the pair is in the paper.
+    the student and ``printed_size`` what it says of its size, if the pair is in the paper.
     """
 
     printed: str | None = None
@@ -106,6 +107,7 @@ class Pair(Strict):
     tokens: dict[Stage, Count]
     hidden_cosine: bool = False
     gpus: Count = 1
+    printed_size: str | None = None
 
 
 class MiniPLM(Strict):
@@ -144,8 +146,9 @@ class Loop(Strict):
 
     ``micro_batch_size`` sequences pass through the model at once (on each GPU) and are accumulated
     to ``batch_size``. ``evaluations`` held-out points are spread evenly over training, each over
-    ``evaluation_sequences`` sequences. ``fused: false`` takes the losses from whole logit tensors,
-    slower and larger, as a check.
+    ``evaluation_sequences`` sequences. The losses work in ``memory_budget_mb`` (10^6 bytes) beyond
+    inputs and gradients; ``compiled`` runs their element-wise passes under torch.compile (default:
+    on CUDA).
     """
 
     corpus: str
@@ -157,7 +160,8 @@ class Loop(Strict):
     schedule: Literal["constant", "cosine", "linear"] = "constant"
     warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.01
     max_grad_norm: Positive = 1.0
-    fused: bool = True
+    memory_budget_mb: Positive = 256.0
+    compiled: bool | None = None
     evaluations: Count = 20
     evaluation_sequences: Count = 64
     checkpoint_every_steps: Count = 500

@@ -28,7 +28,8 @@ class Optimisation(Strict):
     schedule: str
     warmup_fraction: float
     max_grad_norm: float
-    fused: bool
+    memory_budget_mb: float
+    compiled: bool | None
     evaluations: int
     evaluation_sequences: int
     checkpoint_every_steps: int

@@ -104,7 +104,7 @@ class Chunk:
         """The teacher's modes (K, T) and alpha_K (T,), in the memory of both models."""
         p = self.p
         teacher = Softmax(p.teacher, self.index, self.work.view(-1), p)
-        ids = teacher.best(p.k)
+        ids = teacher.best(p.parameters["k"])
         teacher.take_out(ids)
         total, offset = 0.0, teacher.offset()
         for rows in vocabulary_blocks(teacher.z, whole=p.compiled):
@@ -119,12 +119,13 @@ class Chunk:
         """
         p = self.p
         self.student = Softmax(p.student, self.index, self.work[0], p)
+        self.states = self.student.states
         self.teacher = None
         if p.teacher is not None:
             self.teacher = Softmax(p.teacher, self.index, self.work[1], p)
         self.target = self.student.z.gather(0, self.labels.clamp(min=0).unsqueeze(0))
         self.ids = None
-        if p.method in ("tad", "dkd"):
+        if p.kernel in ("tail_aware", "decoupled"):
             self.ids = self._anchors(known)
             self.student.take_out(self.ids)
             self.teacher.take_out(self.ids)
@@ -135,13 +136,13 @@ class Chunk:
         if self.teacher is None:
             return clm, torch.zeros_like(clm)
         weight = None if known is None else known[1]
-        value = self._reverse_value() if p.method == "rkl" else self._forward_value(weight)
+        value = self._reverse_value() if p.kernel == "reverse_kl" else self._forward_value(weight)
         return clm, value * p.temperature**2
 
     def _anchors(self, known: tuple[Tensor, Tensor] | None) -> Tensor:
-        if self.p.method == "dkd":
+        if self.p.kernel == "decoupled":
             return self.labels.unsqueeze(0)
-        return self.teacher.best(self.p.k) if known is None else known[0]
+        return self.teacher.best(self.p.parameters["k"]) if known is None else known[0]
 
     def _sum(self) -> None:
         """One pass over both models: exponentials, their sums and the mean log ratio."""
@@ -155,7 +156,7 @@ class Chunk:
         run = _compiled(_sum_block) if p.compiled else _sum_block
         # Where the teacher cannot emit a token the log ratio of the reverse KL has no value.
         possible = None
-        if p.method == "rkl" and p.teacher.banned is not None:
+        if p.kernel == "reverse_kl" and p.teacher.banned is not None:
             possible = torch.ones_like(student.z[:, :1]).index_fill_(0, p.teacher.banned, 0.0)
         blocks = list(vocabulary_blocks(student.z, whole=p.compiled))
         # New memory for each pass would take as long as the pass.
@@ -166,7 +167,9 @@ class Chunk:
             zt = None if teacher is None else teacher.z[rows]
             allowed = None if possible is None else possible[rows]
             models = student.z[rows], self.offset, zt, offset_t
-            parts = run(*models, self.inverse, self.keep, p.method == "rkl", allowed, scratch)
+            parts = run(
+                *models, self.inverse, self.keep, p.kernel == "reverse_kl", allowed, scratch
+            )
             for total, part in zip(totals, parts, strict=True):
                 if part is not None:
                     total += part
@@ -184,25 +187,28 @@ class Chunk:
         share = teacher.log_anchors.exp()
         ratio = teacher.log_anchors - student.log_anchors
         ratio = ratio.masked_fill(student.anchors <= BANNED / 10, math.inf)
-        d1 = torch.where(share > 0, share * ratio, 0.0).sum(0)
+        d1 = torch.where(share == 0, 0.0, share * ratio).sum(0)
         bucket = teacher.mass * (teacher.log_mass - student.log_mass)
-        d1 = d1 + torch.where(teacher.mass > 0, bucket, 0.0)
+        d1 = d1 + torch.where(teacher.mass == 0, 0.0, bucket)
         d2 = self.cross / teacher.rest_sum * self.inverse - (teacher.log_rest - student.log_rest)
         d2 = d2.masked_fill(self._impossible(p.student, p.teacher, teacher.z.__getitem__), math.inf)
         d2 = d2.masked_fill(student.rest_sum == 0, math.inf)
         self.g1 = 1.0
-        if p.method == "tad":
+        if p.kernel == "tail_aware":
             if weight is None:
                 weight = tail_weight(
-                    teacher.mass.unsqueeze(0), p.beta, segment_ids=self.documents.unsqueeze(0)
+                    teacher.mass.unsqueeze(0),
+                    p.parameters["beta"],
+                    segment_ids=self.documents.unsqueeze(0),
                 )[0]
             self.g2 = weight * teacher.mass
-        elif p.method == "dkd":
-            self.g1, self.g2 = p.target_weight, torch.full_like(d2, p.beta)
+        elif p.kernel == "decoupled":
+            self.g1 = p.parameters["alpha"]
+            self.g2 = torch.full_like(d2, p.parameters["beta"])
         else:
             self.g2 = torch.ones_like(d2)
         self.g2 = self.g2.masked_fill(teacher.rest_sum == 0, 0.0)
-        return self.g1 * d1 + torch.where(self.g2 > 0, self.g2 * d2, 0.0)
+        return self.g1 * d1 + torch.where(self.g2 == 0, 0.0, self.g2 * d2)
 
     def _reverse_value(self) -> Tensor:
         """KL(student || teacher); the buffer of the teacher holds z_s - z_t."""
@@ -244,14 +250,14 @@ class Chunk:
         of_teacher = None
         if teacher is None:
             of_student = torch.zeros_like(at_one)
-        elif p.method == "rkl":
+        elif p.kernel == "reverse_kl":
             of_student = _ratio(torch.ones_like(at_one), student.rest_sum)
             of_teacher = -divergence_scale * self.mean
         else:
             lift = b * (self.g1 * (student.mass - teacher.mass) + self.g2)
             of_student = _ratio(lift, student.rest_sum)
             of_teacher = _ratio(b * self.g2, teacher.rest_sum)
-        if p.temperature == 1.0 and p.method == "rkl":
+        if p.temperature == 1.0 and p.kernel == "reverse_kl":
             of_teacher, at_one = of_teacher + clm, None
         elif p.temperature == 1.0:
             of_student, at_one = of_student + at_one, None
@@ -259,7 +265,7 @@ class Chunk:
         vectors = [x if x is None else x.to(dtype) for x in (of_student, of_teacher, at_one)]
         for rows in vocabulary_blocks(z, whole=p.compiled):
             zt = None if teacher is None else teacher.z[rows]
-            slope = divergence_scale if p.method == "rkl" else None
+            slope = divergence_scale if p.kernel == "reverse_kl" else None
             run(z[rows], self.offset, zt, *vectors, self.inverse, self.keep, cap, slope)
         if self.ids is not None:
             z.scatter_(0, self.ids, self._anchor_gradient(clm, b).to(dtype))
@@ -332,7 +338,7 @@ def _exp(z: Tensor, shift: Tensor | None, inverse: float, keep: bool = False) ->
 
 
 def _ratio(a: Tensor, b: Tensor) -> Tensor:
-    return torch.where(b > 0, a / b, 0.0)
+    return torch.where(b == 0, 0.0, a / b)  # written so that a NaN stays one
 
 
 def _log_sum_exp(x: Tensor) -> Tensor:

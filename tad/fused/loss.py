@@ -10,20 +10,21 @@ memory, and no product is computed twice. `tad.fused.walk` walks, `tad.fused.chu
 arithmetic, `tad.fused.products` the matrix products.
 """
 
+import inspect
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from tad.divergences import IGNORE
+from tad.divergences import IGNORE, LossError
+from tad.fused.autograd import COPIES
 from tad.fused.head import Head
 from tad.fused.products import GROUP, Gradients, Side, has_matrix_units
 from tad.fused.walk import Problem, chunk_size, walk
-
-METHODS = ("clm", "vanilla_kd", "rkl", "tad", "dkd")
-"""Method ids that `distillation_loss` knows; all but `clm` need a teacher."""
+from tad.methods import ROWS, Method, Scope, bind
 
 
 class LossTerms(NamedTuple):
@@ -52,11 +53,9 @@ def distillation_loss(
     labels: Tensor,
     mask: Tensor | None,
     *,
-    method: str,
-    k: int = 10,
-    beta: float = 2.0,
+    method: str | Method | Callable[..., Tensor],
+    scope: Scope = "sequence",
     temperature: float = 1.0,
-    target_weight: float = 1.0,
     clm_weight: float = 1.0,
     divergence_weight: float = 1.0,
     clm_items: int | Tensor | None = None,
@@ -66,18 +65,22 @@ def distillation_loss(
     chunk_tokens: int | None = None,
     memory_budget_mb: float = 256.0,
     compiled: bool | None = None,
+    **parameters: float,
 ) -> LossTerms:
     """CLM plus divergence of a batch (Eq. 1 and 4), from last hidden states and output heads.
 
     `student_hidden` is (B, N, Hs), `teacher_hidden` (B, N, Ht); `labels` (B, N) holds the token
     that each position predicts (already shifted; -100: no label); `mask` (B, N) tells which
     positions count (None: all). CLM counts the masked positions with a label, the divergence all
-    masked positions (`dkd`: those with a label). The teacher is a constant.
+    masked positions (those with a label, where it depends on labels). The teacher is a constant.
 
-    `method` is `clm`, `vanilla_kd` (forward KL), `rkl`, `tad` (with `k` and `beta`) or `dkd` (with
-    `target_weight` and `beta`, its alpha and beta; the DKD paper has 1 and 8). `temperature` T
-    divides the logits of the divergence, which is multiplied by T^2; CLM is at 1. With
-    `segment_ids` (B, N), beta(X) of TAD is per document of a packed row instead of per row.
+    `method` is a name or id of `tad.methods` and `parameters` are that row's: `method="tad", k=10,
+    beta=2.0`; what is not given has its default. Or it is a function of your own,
+    f(student, teacher, mask=, **parameters) of logits (B, N, V) and a mask (B, N), that gives
+    (B, N); it may take `labels` too. Its gradient is autograd's, a chunk of logits at a time if
+    its `scope` is "token", else whole sequences at a time. `temperature` T divides the logits of
+    the divergence, which is multiplied by T^2; CLM is at 1. With `segment_ids` (B, N), a sequence
+    is a document of a packed row instead of the row, for beta(X) and the like.
 
     Sums are divided by the counts of this call, or by `clm_items` and `divergence_items`, the
     counts of the global batch, if given. The gradient is ready before `backward` in the proportion
@@ -93,59 +96,30 @@ def distillation_loss(
 
     Value and gradient are deterministic. A token that the student cannot emit (-inf) and the
     teacher can makes the value +inf, the gradient stays finite, as in `tad.divergences`. Raises
-    ValueError for shapes, options or labels that do not fit.
+    LossError for shapes, options or labels that do not fit, and for a sequence that does not fit
+    the budget of a divergence which needs it whole; MethodError for a wrong method.
     """
-    _check_options(method, beta, temperature, chunk_tokens)
-    student = _head(student_head, "student")
-    teacher = None if method == "clm" else _head(teacher_head, "teacher")
-    _check_shapes("student", student_hidden, student, labels)
-    if teacher is not None:
-        _check_shapes("teacher", teacher_hidden, teacher, labels)
-    vocab = _common_vocabulary(student, teacher, vocab_size)
-    if method == "tad" and not 1 <= k < vocab:
-        raise ValueError(f"k is {k}: choose 1 <= k <= {vocab - 1} for a vocabulary of {vocab}")
-    for name, values in (("mask", mask), ("segment_ids", segment_ids)):
-        if values is not None and values.shape != labels.shape:
-            shape, expected = tuple(values.shape), tuple(labels.shape)
-            raise ValueError(f"{name} has shape {shape}: give one entry a token, {expected}")
-    valid = torch.ones_like(labels, dtype=torch.bool) if mask is None else mask.bool()
-    labelled = valid & (labels != IGNORE)
-    _check_labels(labels, labelled, vocab)
-    counted = labelled if method in ("clm", "dkd") else valid
-
-    dtypes = [x.dtype for x in (student_hidden, student.weight)]
-    if teacher is not None:
-        dtypes += [teacher_hidden.dtype, teacher.weight.dtype]
-    working = torch.float64 if torch.float64 in dtypes else torch.float32
-    budget = memory_budget_mb * 1e6
-    sides = [_side(student_hidden, student, vocab, working, budget)]
-    if teacher is not None:
-        sides.append(_side(teacher_hidden, teacher, vocab, working, budget))
-    index, documents, lengths = _order(counted, segment_ids)
-    problem = Problem(
-        method=method,
-        student=sides[0],
-        teacher=None if teacher is None else sides[1],
-        labels=torch.where(labelled, labels, IGNORE).flatten(),
-        index=index,
-        documents=documents,
-        lengths=lengths,
-        k=k,
-        beta=beta,
-        target_weight=target_weight,
+    student_head = _head(student_head, "student")
+    problem, labelled, counted = _problem(
+        (student_hidden, student_head, teacher_hidden, teacher_head, labels, mask),
+        _resolve(method, scope, parameters),
         temperature=temperature,
-        chunk_tokens=chunk_tokens or chunk_size(sides, vocab, k if method == "tad" else 0, budget),
+        segment_ids=segment_ids,
+        vocab_size=vocab_size,
+        chunk_tokens=chunk_tokens,
+        budget=memory_budget_mb * 1e6,
         compiled=student_hidden.is_cuda if compiled is None else compiled,
     )
+    working = problem.student.working
     clm_count, divergence_count = labelled.sum(), counted.sum()
-    if method == "clm":
+    if problem.teacher is None:
         divergence_count = torch.zeros_like(clm_count)
     per_clm = _items(clm_items, clm_count, working)
     per_divergence = _items(divergence_items, divergence_count, working)
     clm_sum, divergence_sum = _Fused.apply(
         student_hidden,
-        student.weight,
-        student.bias,
+        student_head.weight,
+        student_head.bias,
         problem,
         (float(clm_weight * per_clm), float(divergence_weight * per_divergence)),
         (int(clm_count), int(divergence_count)),
@@ -161,6 +135,140 @@ def distillation_loss(
         clm_count=clm_count,
         divergence_count=divergence_count,
     )
+
+
+@torch.compiler.disable
+@torch.no_grad()
+def token_losses(
+    student_hidden: Tensor,
+    student_head: nn.Linear | Head,
+    teacher_hidden: Tensor | None,
+    teacher_head: nn.Linear | Head | None,
+    labels: Tensor,
+    mask: Tensor | None,
+    *,
+    method: str | Method | Callable[..., Tensor],
+    scope: Scope = "sequence",
+    temperature: float = 1.0,
+    segment_ids: Tensor | None = None,
+    vocab_size: int | None = None,
+    memory_budget_mb: float = 256.0,
+    **parameters: float,
+) -> tuple[Tensor, Tensor]:
+    """CLM and divergence of every position, (B, N) each in nats, without gradient.
+
+    For evaluation, with the arguments, the memory and the errors of `distillation_loss`; 0 where a
+    position does not count.
+    """
+    problem, _, _ = _problem(
+        (student_hidden, student_head, teacher_hidden, teacher_head, labels, mask),
+        _resolve(method, scope, parameters),
+        temperature=temperature,
+        segment_ids=segment_ids,
+        vocab_size=vocab_size,
+        chunk_tokens=None,
+        budget=memory_budget_mb * 1e6,
+        compiled=student_hidden.is_cuda,
+    )
+    values = torch.zeros(2, labels.numel(), dtype=problem.student.working, device=labels.device)
+    walk(problem, 0.0, 0.0, None, values)
+    clm, divergence = values.view(2, *labels.shape)
+    return clm, divergence
+
+
+class _Loss(NamedTuple):
+    """A method as the walk needs it."""
+
+    name: str
+    kernel: str
+    parameters: Mapping[str, float]
+    divergence: Callable[..., Tensor] | None
+    coupled: bool
+    needs_labels: bool
+
+
+def _resolve(
+    method: str | Method | Callable[..., Tensor], scope: Scope, parameters: Mapping[str, float]
+) -> _Loss:
+    if callable(method):
+        takes_labels = "labels" in inspect.signature(method).parameters
+        function = bind(method, parameters)
+        return _Loss(
+            str(method), "autograd", parameters, function, scope == "sequence", takes_labels
+        )
+    if isinstance(method, str):
+        method = Method.of(method, **parameters) if method in ROWS else Method.parse(method)
+    kind = method.row
+    if kind.divergence is None:
+        return _Loss(str(method), "clm", {}, None, False, True)
+    function = None if kind.fused else method.divergence()
+    return _Loss(
+        str(method),
+        kind.fused or "autograd",
+        method.parameters,
+        function,
+        kind.scope == "sequence",
+        "labels" in inspect.signature(kind.function()).parameters,
+    )
+
+
+def _problem(
+    given: tuple,
+    loss: _Loss,
+    *,
+    temperature: float,
+    segment_ids: Tensor | None,
+    vocab_size: int | None,
+    chunk_tokens: int | None,
+    budget: float,
+    compiled: bool,
+) -> tuple[Problem, Tensor, Tensor]:
+    """The checked problem, the labelled positions (B, N), and those that the divergence counts."""
+    student_hidden, student_head, teacher_hidden, teacher_head, labels, mask = given
+    _check_options(temperature, chunk_tokens)
+    student = _head(student_head, "student")
+    teacher = None if loss.kernel == "clm" else _head(teacher_head, "teacher")
+    _check_shapes("student", student_hidden, student, labels)
+    if teacher is not None:
+        _check_shapes("teacher", teacher_hidden, teacher, labels)
+    vocab = _common_vocabulary(student, teacher, vocab_size)
+    modes = int(loss.parameters["k"]) if loss.kernel == "tail_aware" else 0
+    if modes >= vocab:
+        raise LossError(f"k is {modes}: choose 1 <= k <= {vocab - 1} for a vocabulary of {vocab}")
+    for name, values in (("mask", mask), ("segment_ids", segment_ids)):
+        if values is not None and values.shape != labels.shape:
+            shape, expected = tuple(values.shape), tuple(labels.shape)
+            raise LossError(f"{name} has shape {shape}: give one entry a token, {expected}")
+    valid = torch.ones_like(labels, dtype=torch.bool) if mask is None else mask.bool()
+    labelled = valid & (labels != IGNORE)
+    _check_labels(labels, labelled, vocab)
+    counted = labelled if loss.needs_labels else valid
+
+    dtypes = [x.dtype for x in (student_hidden, student.weight)]
+    if teacher is not None:
+        dtypes += [teacher_hidden.dtype, teacher.weight.dtype]
+    working = torch.float64 if torch.float64 in dtypes else torch.float32
+    sides = [_side(student_hidden, student, vocab, working, budget)]
+    if teacher is not None:
+        sides.append(_side(teacher_hidden, teacher, vocab, working, budget))
+    index, documents, lengths = _order(counted, segment_ids)
+    copies = COPIES if loss.kernel == "autograd" else 0
+    problem = Problem(
+        kernel=loss.kernel,
+        parameters=loss.parameters,
+        divergence=loss.divergence,
+        coupled=loss.coupled,
+        student=sides[0],
+        teacher=None if teacher is None else sides[1],
+        labels=torch.where(labelled, labels, IGNORE).flatten(),
+        index=index,
+        documents=documents,
+        lengths=lengths,
+        temperature=temperature,
+        chunk_tokens=chunk_tokens or chunk_size(sides, vocab, modes, budget, copies),
+        compiled=compiled,
+    )
+    return problem, labelled, counted
 
 
 class _Fused(torch.autograd.Function):
@@ -277,7 +385,7 @@ def _head(head: nn.Linear | Head | None, whose: str) -> Head:
     if isinstance(head, nn.Linear):
         head = Head(head.weight, head.bias)
     if not isinstance(head, Head):
-        raise ValueError(f"{whose}_head is {type(head).__name__}: give an nn.Linear or a Head")
+        raise LossError(f"{whose}_head is {type(head).__name__}: give an nn.Linear or a Head")
     return replace(head, weight=_gathered(head.weight), bias=_gathered(head.bias))
 
 
@@ -293,39 +401,35 @@ def _gathered(tensor: Tensor | None) -> Tensor | None:
 def _common_vocabulary(student: Head, teacher: Head | None, vocab_size: int | None) -> int:
     sizes = [len(head.weight) for head in (student, teacher) if head is not None]
     if vocab_size is None and len(set(sizes)) > 1:
-        raise ValueError(
+        raise LossError(
             f"student head has {sizes[0]} rows and teacher head {sizes[1]}: pass vocab_size=, the "
             "length of the prefix in which both tokenizers have the same strings"
         )
     if vocab_size is not None and not 2 <= vocab_size <= min(sizes):
-        raise ValueError(f"vocab_size is {vocab_size}: choose 2 <= vocab_size <= {min(sizes)}")
+        raise LossError(f"vocab_size is {vocab_size}: choose 2 <= vocab_size <= {min(sizes)}")
     return vocab_size or sizes[0]
 
 
-def _check_options(method: str, beta: float, temperature: float, chunk: int | None) -> None:
-    if method not in METHODS:
-        raise ValueError(f"method is {method!r}: choose one of {', '.join(METHODS)}")
-    if not 0 < beta < math.inf:
-        raise ValueError(f"beta is {beta}: choose a positive finite weight (the paper uses 2)")
+def _check_options(temperature: float, chunk: int | None) -> None:
     if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature is {temperature}: choose a positive finite number")
+        raise LossError(f"temperature is {temperature}: choose a positive finite number")
     if chunk is not None and chunk < 1:
-        raise ValueError(f"chunk_tokens is {chunk}: choose at least 1, or None to have it chosen")
+        raise LossError(f"chunk_tokens is {chunk}: choose at least 1, or None to have it chosen")
 
 
 def _check_shapes(whose: str, hidden: Tensor, head: Head, labels: Tensor) -> None:
     if hidden is None or hidden.dim() != 3 or hidden.shape[:2] != labels.shape:
         shape = None if hidden is None else tuple(hidden.shape)
-        raise ValueError(f"{whose}_hidden is {shape}: labels {tuple(labels.shape)} need (B, N, H)")
+        raise LossError(f"{whose}_hidden is {shape}: labels {tuple(labels.shape)} need (B, N, H)")
     if hidden.shape[-1] != head.weight.shape[1]:
         width, expected = hidden.shape[-1], head.weight.shape[1]
-        raise ValueError(f"{whose}_hidden is {width} wide: its head needs {expected}")
+        raise LossError(f"{whose}_hidden is {width} wide: its head needs {expected}")
 
 
 def _check_labels(labels: Tensor, labelled: Tensor, vocab: int) -> None:
     outside = labelled & ((labels < 0) | (labels >= vocab))
     if outside.any():
-        raise ValueError(
+        raise LossError(
             f"label {int(labels[outside][0])} is outside the common vocabulary of {vocab}: "
             f"use {IGNORE} for positions to leave out"
         )

@@ -6,14 +6,32 @@ DDP, FSDP and DeepSpeed see an ordinary forward. B sequences, N tokens, H width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from tad.fused.head import Head
+from tad.fused.head import Head, inner_forward, post_processing, replaced_forward
+
+
+class InsteadOfLogits(NamedTuple):
+    """What a forward gave: the function's value, and the model's own extra loss (experts' router).
+
+    ``extra_loss`` is weighted as the model weights it; None where there is none.
+    """
+
+    value: Any
+    extra_loss: Tensor | None
+
+
+def last_states(model: nn.Module, **inputs: Any) -> tuple[Tensor, Head]:
+    """The states (B, N, H) that a model puts into its output head, and that head.
+
+    Some models scale or normalise states before their head, so ``model.model(x)`` is not the same.
+    Raises HeadError as ``Head.of``.
+    """
+    return instead_of_logits(model, model, inputs, lambda states, head: (states, head)).value
 
 
 def instead_of_logits(
@@ -21,7 +39,7 @@ def instead_of_logits(
     model: nn.Module,
     inputs: dict[str, Any],
     function: Callable[[Tensor, Head], Any],
-) -> Any:
+) -> InsteadOfLogits:
     """Run `wrapper(**inputs)` and return function(last hidden states, head) instead of logits.
 
     The function is called where `model`, the causal language model inside `wrapper`, would
@@ -29,21 +47,34 @@ def instead_of_logits(
     forward of DDP, FSDP or DeepSpeed: their hooks see it, and sharded weights are gathered.
     Calling parts of the unwrapped model instead leaves DDP's gradients unaveraged.
     """
+    post_processing(model)  # before anything is replaced: it may have to run the model
     head = model.get_output_embeddings()
-    forward = model.forward
-    results = []
+    forward = inner_forward(model)
+    results: list[Any] = []
 
-    def head_forward(states: Tensor) -> Tensor:
-        results.append(function(states, Head.of(model)))
+    @torch.compiler.disable
+    def head_forward(states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        results.append(function(*Head.with_states(model, states)))
         return states[..., :1]  # whatever the model still does to its logits, it does to this
 
-    def model_forward(*args: Any, **kwargs: Any) -> Any:
-        with _replaced(model, "forward", forward), _replaced(head, "forward", head_forward):
-            forward(*args, **kwargs)
-        return results.pop()
+    # Dynamo must not trace into this, or it would follow the replacements into the teacher.
+    @torch.compiler.disable
+    def model_forward(*args: Any, **kwargs: Any) -> InsteadOfLogits:
+        with replaced_forward(model, forward), replaced_forward(head, head_forward):
+            outputs = forward(*args, **kwargs)
+        return InsteadOfLogits(results.pop(), _extra_loss(model, outputs))
 
-    with _replaced(model, "forward", model_forward):
+    with replaced_forward(model, model_forward):
         return wrapper(**inputs)
+
+
+def _extra_loss(model: nn.Module, outputs: Any) -> Tensor | None:
+    """The router loss of a mixture of experts, if its configuration asks for it."""
+    loss = getattr(outputs, "aux_loss", None)
+    if not isinstance(loss, Tensor):
+        return None
+    coefficient = getattr(model.config.get_text_config(), "router_aux_loss_coef", None)
+    return loss if coefficient is None else coefficient * loss
 
 
 def instead_of_both_logits(
@@ -52,12 +83,12 @@ def instead_of_both_logits(
     inputs: dict[str, Any],
     function: Callable[[Tensor, Head, Tensor | None, Head | None], Any],
     teacher_inputs: dict[str, Any] | None = None,
-) -> Any:
+) -> InsteadOfLogits:
     """function(student states, its head, teacher states, its head), inside both forwards.
 
     ``student`` and ``teacher`` are (wrapper, model inside it). The teacher runs without gradient;
     without a teacher, the function gets None for its states and head. ``teacher_inputs`` are the
-    teacher's, where they differ.
+    teacher's, where they differ. The extra loss is the student's.
     """
     enabled = torch.is_grad_enabled()
 
@@ -70,20 +101,6 @@ def instead_of_both_logits(
                 return function(states, head, teacher_states, teacher_head)
 
         with torch.no_grad():
-            return instead_of_logits(*teacher, teacher_inputs or inputs, with_teacher)
+            return instead_of_logits(*teacher, teacher_inputs or inputs, with_teacher).value
 
     return instead_of_logits(*student, inputs, with_student)
-
-
-@contextmanager
-def _replaced(module: nn.Module, name: str, value: Callable[..., Any]) -> Iterator[None]:
-    """Set an attribute of this instance for a while."""
-    before = vars(module).get(name)
-    setattr(module, name, value)
-    try:
-        yield
-    finally:
-        if before is None:
-            delattr(module, name)
-        else:
-            setattr(module, name, before)

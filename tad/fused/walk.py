@@ -1,12 +1,13 @@
 """The walk over chunks of positions: which positions go together, and what is summed up."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from tad.divergences import tail_weight
+from tad.divergences import LossError, tail_weight
+from tad.fused.autograd import AutogradChunk
 from tad.fused.chunk import Chunk
 from tad.fused.products import ALIGN, BLOCK_ELEMENTS, GROUP, Gradients, Side, aligned
 
@@ -18,28 +19,33 @@ FASTEST_TOKENS = 384
 class Problem:
     """All that the walk needs to know. R counted positions, out of the flattened batch."""
 
-    method: str
+    kernel: str  # the closed form, or "autograd": `divergence` evaluated as it is
+    parameters: Mapping[str, float]
+    divergence: Callable[..., Tensor] | None
+    coupled: bool  # whether the tokens of a sequence must be seen together
     student: Side
     teacher: Side | None
     labels: Tensor  # (positions,)
     index: Tensor  # (R,) the counted positions, those of one sequence together
     documents: Tensor  # (R,) number of the sequence of each
     lengths: list[int]  # counted positions of each sequence
-    k: int
-    beta: float
-    target_weight: float
     temperature: float
     chunk_tokens: int  # most positions that a chunk may have
     compiled: bool
 
 
 def walk(
-    p: Problem, clm_scale: float, divergence_scale: float, grads: Gradients | None
+    p: Problem,
+    clm_scale: float,
+    divergence_scale: float,
+    grads: Gradients | None,
+    values: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Sums of CLM and of the divergence, in nats and float64, over the counted positions.
 
     If `grads` is given, the gradient of clm_scale * CLM + divergence_scale * divergence is added
-    to it. Four matrix products a chunk (teacher, student, hidden states, head), none twice.
+    to it; `values` (2, positions) receives both of each position. Four matrix products a chunk
+    (teacher, student, hidden states, head), none twice.
     """
     device, vocab = p.student.hidden.device, len(p.student.weight)
     size = aligned(min(p.chunk_tokens, max(len(p.index), 1)))
@@ -48,11 +54,15 @@ def walk(
     sums = torch.zeros(2, dtype=torch.float64, device=device)
     with torch.no_grad(), torch.autocast(device.type, enabled=False):
         for part, known in _chunks(p, work):
-            chunk = Chunk(p, p.index[part], p.documents[part], work)
-            sums += torch.stack([value.sum() for value in chunk.forward(known)])
+            kind = AutogradChunk if p.kernel == "autograd" else Chunk
+            chunk = kind(p, p.index[part], p.documents[part], work)
+            found = torch.stack(chunk.forward(known))
+            sums += torch.stack([value.sum() for value in found])
+            if values is not None:
+                values[:, chunk.index] = found.to(values.dtype)
             if grads is not None:
                 gradient = chunk.gradient(clm_scale, divergence_scale)
-                p.student.pull_back(gradient, chunk.student.states, chunk.index, grads)
+                p.student.pull_back(gradient, chunk.states, chunk.index, grads)
     return sums[0], sums[1]
 
 
@@ -65,7 +75,7 @@ def _chunks(p: Problem, work: Tensor) -> Iterator[tuple[slice, tuple[Tensor, Ten
     gradients with and without the factor apart and combine them at the end, would take 6.
     """
     limit = min(p.chunk_tokens, FASTEST_TOKENS)
-    if p.method != "tad":
+    if not p.coupled:
         yield from ((part, None) for part in _even_parts(0, len(p.index), limit))
         return
     start = end = 0
@@ -74,6 +84,13 @@ def _chunks(p: Problem, work: Tensor) -> Iterator[tuple[slice, tuple[Tensor, Ten
             yield slice(start, end), None
             start = end
         end += length
+        if length > p.chunk_tokens and p.kernel == "autograd":
+            raise LossError(
+                f"a sequence of {length} tokens x {len(p.student.weight)} logits is more than "
+                f"{p.chunk_tokens} tokens, which is what fits at a time, and this divergence needs "
+                "whole sequences: raise memory_budget_mb in proportion, shorten the sequences, or "
+                "declare its scope to be token"
+            )
         if length > p.chunk_tokens:
             ids, weight = _whole_sequence(p, start, end, work)
             for part in _even_parts(start, end, limit):
@@ -89,7 +106,7 @@ def _whole_sequence(p: Problem, start: int, end: int, work: Tensor) -> tuple[Ten
     parts = _even_parts(start, end, limit)
     found = [Chunk(p, p.index[x], p.documents[x], work).teacher_alone() for x in parts]
     ids, alpha = (torch.cat(x, -1) for x in zip(*found, strict=True))
-    return ids, tail_weight(alpha.unsqueeze(0), p.beta)[0, :1]
+    return ids, tail_weight(alpha.unsqueeze(0), p.parameters["beta"])[0, :1]
 
 
 def _even_parts(start: int, end: int, limit: int) -> list[slice]:
@@ -100,12 +117,15 @@ def _even_parts(start: int, end: int, limit: int) -> list[slice]:
     return [slice(a, min(a + size, end)) for a in range(start, end, size)]
 
 
-def chunk_size(p_sides: list[Side], vocab: int, k: int, budget: float) -> int:
-    """Positions of a chunk whose buffers stay within `budget` bytes; at least 1."""
+def chunk_size(p_sides: list[Side], vocab: int, k: int, budget: float, copies: int = 0) -> int:
+    """Positions of a chunk whose buffers stay within `budget` bytes; at least 1.
+
+    `copies` of the logits of one model, besides those of both, are what autograd keeps.
+    """
     item = p_sides[0].working.itemsize
     candidates = min(k * GROUP, vocab)
     each = sum(item * (vocab + 3 * vocab // GROUP + 4 * side.weight.shape[1]) for side in p_sides)
-    each += candidates * (3 * 8 + 2 * item)
+    each += copies * item * vocab + candidates * (3 * 8 + 2 * item)
     converted = max(_converted_bytes(side) for side in p_sides)
     fixed = 4 * item * BLOCK_ELEMENTS + converted
     size = int((budget - fixed) // each)

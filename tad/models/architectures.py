@@ -1,18 +1,10 @@
-"""The five architecture families of the paper, as the transformers classes that implement them.
+"""From a family and the sizes of a `Shape` to a configuration and a randomly initialised model.
 
-From a family and a `tad.experiment.config.Shape` to a configuration and a randomly initialised causal model.
 Sizes are the caller's; everything else (rotary base, norm epsilon, soft-capping, biases) is what
-the paper's own checkpoints of that family publish, so that the real shapes give the real models:
-
-    qwen2    Qwen1.5 (full multi-head attention) and Qwen2.5 (grouped, tied): biases on q, k, v
-    phi      Phi-2: rotary on 0.4 of a head, biases everywhere, attention and MLP in parallel
-    gemma2   Gemma2-9B: soft-capped attention and logits, every other layer sliding, four norms
-    phi3     Phi-3 mini and medium: fused qkv_proj and gate_up_proj, sliding attention
-    llama    TinyLlama, Llama-2
-
-All five take a head_dim that is not hidden_size / heads (Table 9 needs it for Gemma2): Qwen2, Phi
-and Phi3 as an extra entry of their configuration that their attention and rotary modules read and
-save_pretrained keeps. Gemma2 and Llama still demand that heads divide hidden_size.
+the paper's own checkpoints of that family publish (`tad.experiment.families`), so that the real
+shapes give the real models. All families take a head_dim that is not hidden_size / heads (Table 9
+needs it for Gemma2); where the configuration class has no such field it is an extra entry, which
+their attention and rotary modules read and save_pretrained keeps.
 """
 
 from __future__ import annotations
@@ -21,44 +13,21 @@ import copy
 from typing import Any
 
 import torch
-from transformers import (
-    Gemma2Config,
-    Gemma2ForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
-    Phi3Config,
-    Phi3ForCausalLM,
-    PhiConfig,
-    PhiForCausalLM,
-    PreTrainedConfig,
-    PreTrainedModel,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-)
+import transformers
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from tad.command import UserError
-from tad.experiment.schema import Family, Model, Shape
+from tad.experiment.families import FAMILIES, Family
+from tad.experiment.schema import Model, Shape
 
 CLASSES: dict[Family, tuple[type[PreTrainedConfig], type[PreTrainedModel]]] = {
-    "qwen2": (Qwen2Config, Qwen2ForCausalLM),
-    "phi": (PhiConfig, PhiForCausalLM),
-    "gemma2": (Gemma2Config, Gemma2ForCausalLM),
-    "phi3": (Phi3Config, Phi3ForCausalLM),
-    "llama": (LlamaConfig, LlamaForCausalLM),
+    family: (
+        getattr(transformers, f"{facts.classes}Config"),
+        getattr(transformers, f"{facts.classes}ForCausalLM"),
+    )
+    for family, facts in FAMILIES.items()
+    if facts.classes is not None
 }
-
-ROTARY_BASE: dict[Family, float] = {
-    "qwen2": 1e6,
-    "phi": 1e4,
-    "gemma2": 1e4,
-    "phi3": 1e4,
-    "llama": 1e4,
-}
-
-PHI_ROTARY_FRACTION = 0.4
-"""Share of a Phi-2 head that carries rotary embedding; the rest passes through."""
-
-_HEADS_DIVIDE_HIDDEN = ("gemma2", "llama")
 
 
 class ArchitectureError(UserError, ValueError):
@@ -71,9 +40,7 @@ def architecture_config(
     *,
     vocab_size: int | None = None,
     max_positions: int,
-    bos_token_id: int | None = None,
     eos_token_id: int | None = None,
-    pad_token_id: int | None = None,
 ) -> PreTrainedConfig:
     """The transformers configuration of a family in the sizes of `shape`.
 
@@ -81,25 +48,30 @@ def architecture_config(
     them (a padded vocabulary) and `vocab_size` rows elsewhere. `max_positions` is the longest
     sequence in tokens; Gemma2's sliding window is half of it and Phi3's one less than half, as in
     the published models, so give at least twice the training context if, as in the paper, no window
-    shall bind. Dropout is zero. Packed training needs no `pad_token_id`.
+    shall bind. Dropout is zero; packed training needs no padding token.
 
-    Raises ArchitectureError for a missing or too small vocabulary, a special token outside it, a
-    pad token that is also bos or eos (its embedding would never receive a gradient), heads that do
-    not divide the hidden size where the family needs it, and an odd number of rotary dimensions.
+    Raises ArchitectureError for a missing or too small vocabulary, and like `sized_config`.
     """
     if family not in CLASSES:
         raise ArchitectureError(f"family={family!r} is unknown (allowed: {', '.join(CLASSES)})")
     if max_positions < 4:
         raise ArchitectureError(f"max_positions={max_positions} leaves no sliding window; give 4")
-    rows = _embedding_rows(shape, vocab_size)
-    tokens = {"bos_token_id": bos_token_id, "eos_token_id": eos_token_id}
-    _check_tokens(rows, tokens, pad_token_id)
-    others = {"max_position_embeddings": max_positions, "pad_token_id": pad_token_id, **tokens}
-    return sized_config(
-        family,
-        shape.model_copy(update={"vocab_size": rows}),
-        {**others, **_published(family, shape, max_positions)},
-    )
+    rows = shape.vocab_size or vocab_size
+    if rows is None:
+        raise ArchitectureError("the shape has no vocab_size; give the tokenizer's size")
+    if vocab_size is not None and vocab_size > rows:
+        raise ArchitectureError(
+            f"shape.vocab_size={rows} is smaller than the tokenizer's {vocab_size} tokens; "
+            "raise it, or leave it out to take the tokenizer's"
+        )
+    others = {
+        "max_position_embeddings": max_positions,
+        "bos_token_id": None,
+        "eos_token_id": eos_token_id,
+        "pad_token_id": None,
+        **FAMILIES[family].published(shape.head_dim, max_positions),
+    }
+    return sized_config(family, shape.model_copy(update={"vocab_size": rows}), others)
 
 
 def sized_config(family: Family, shape: Shape, others: dict[str, Any]) -> PreTrainedConfig:
@@ -108,7 +80,7 @@ def sized_config(family: Family, shape: Shape, others: dict[str, Any]) -> PreTra
     `shape.vocab_size` is the number of embedding rows. Raises ArchitectureError for heads that do
     not divide the hidden size where the family needs it and an odd number of rotary dimensions.
     """
-    if family in _HEADS_DIVIDE_HIDDEN and shape.hidden_size % shape.heads:
+    if FAMILIES[family].heads_divide and shape.hidden_size % shape.heads:
         raise ArchitectureError(
             f"{family}: hidden_size={shape.hidden_size} is no multiple of heads={shape.heads}, "
             "which this family needs; change one of them"
@@ -130,31 +102,6 @@ def sized_config(family: Family, shape: Shape, others: dict[str, Any]) -> PreTra
             "and rotary embedding needs pairs; with Phi-2's 0.4 of a head use a multiple of 10"
         )
     return config
-
-
-def _published(family: Family, shape: Shape, max_positions: int) -> dict[str, Any]:
-    """What the paper's checkpoints of a family publish besides their sizes."""
-    rotary = {"rope_type": "default", "rope_theta": ROTARY_BASE[family]}
-    if family == "phi":
-        rotary["partial_rotary_factor"] = PHI_ROTARY_FRACTION
-        return {"rope_parameters": rotary, "layer_norm_eps": 1e-5, "hidden_act": "gelu_new"}
-    if family == "gemma2":
-        return {
-            "rope_parameters": rotary,
-            "rms_norm_eps": 1e-6,
-            "sliding_window": max_positions // 2,  # 4096 of 8192
-            "query_pre_attn_scalar": shape.head_dim,  # 256 for the 9B model, whose heads have 256
-            "attn_logit_softcapping": 50.0,
-            "final_logit_softcapping": 30.0,
-        }
-    if family == "phi3":
-        return {
-            "rope_parameters": rotary,
-            "rms_norm_eps": 1e-5,
-            "sliding_window": max_positions // 2 - 1,  # 2047 of 4096
-            "original_max_position_embeddings": max_positions,
-        }
-    return {"rope_parameters": rotary, "rms_norm_eps": 1e-6 if family == "qwen2" else 1e-5}
 
 
 def new_model(config: PreTrainedConfig, *, seed: int) -> PreTrainedModel:
@@ -220,28 +167,3 @@ def rotary_dims(config: PreTrainedConfig) -> int:
     """How many leading dimensions of a head are rotated; the others pass through (Phi, Phi3)."""
     fraction = config.rope_parameters.get("partial_rotary_factor", 1.0)
     return int(shape_of(config).head_dim * fraction)
-
-
-def _embedding_rows(shape: Shape, vocab_size: int | None) -> int:
-    rows = shape.vocab_size or vocab_size
-    if rows is None:
-        raise ArchitectureError(
-            "the shape has no vocab_size; give the tokenizer's size as vocab_size"
-        )
-    if vocab_size is not None and vocab_size > rows:
-        raise ArchitectureError(
-            f"shape.vocab_size={rows} is smaller than the tokenizer's {vocab_size} tokens; "
-            "raise it, or leave it out to take the tokenizer's"
-        )
-    return rows
-
-
-def _check_tokens(rows: int, tokens: dict[str, int | None], pad_token_id: int | None) -> None:
-    for name, token in {**tokens, "pad_token_id": pad_token_id}.items():
-        if token is not None and not 0 <= token < rows:
-            raise ArchitectureError(f"{name}={token} is outside the vocabulary of {rows} rows")
-    if pad_token_id is not None and pad_token_id in tokens.values():
-        raise ArchitectureError(
-            f"pad_token_id={pad_token_id} is also bos or eos, whose embedding would then never "
-            "receive a gradient; leave pad_token_id out"
-        )

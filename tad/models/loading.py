@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import Any
 
@@ -9,27 +10,45 @@ import torch
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from transformers.utils import is_flash_attn_2_available
 from transformers.utils import logging as transformers_logging
 
-from tad.command import UserError
+from tad.models.fingerprint import ModelError
 
 
-class ModelError(UserError, ValueError):
-    """A model or tokenizer that cannot be loaded; the message names it and the reason."""
-
-
-def load_model(source: str, *, training: bool) -> PreTrainedModel:
+def load_model(
+    source: str,
+    *,
+    training: bool,
+    dtype: torch.dtype | None = None,
+    vocab_size: int | None = None,
+) -> PreTrainedModel:
     """A causal LM from a folder or hub id: float32 to train, bfloat16 to teach on a GPU.
 
-    Never runs code that comes with the weights, and never unpickles them. Raises ModelError.
+    Never runs code that comes with the weights, and never unpickles them. ``vocab_size`` is that of
+    the tokenizer whose ids it will read. Raises ModelError for files that are missing, damaged or
+    not whole (transformers would draw a missing tensor at random), and for fewer embeddings than
+    tokens.
     """
-    dtype = torch.bfloat16 if torch.cuda.is_available() and not training else torch.float32
+    if dtype is None:
+        dtype = torch.bfloat16 if torch.cuda.is_available() and not training else torch.float32
     options = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False}
-    model = _load(AutoModelForCausalLM, source, **options)
+    model, report = _load(AutoModelForCausalLM, source, output_loading_info=True, **options)
+    if missing := sorted(report["missing_keys"]):
+        raise ModelError(
+            f"{source}: its weights lack {missing[0]}, with {len(missing) - 1} more; copy or make "
+            "the model again"
+        )
+    rows = model.get_input_embeddings().weight.shape[0]
+    if vocab_size is not None and rows < vocab_size:
+        raise ModelError(
+            f"{source}: has {rows} token embeddings, and the tokenizer of its input {vocab_size} "
+            "tokens; choose the model or the data so that they fit"
+        )
     choose_attention(model, training=training)
     return model
 
@@ -42,32 +61,37 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
 def _load(kind: Any, source: str, **options: Any) -> Any:
     if not sys.stderr.isatty():
         transformers_logging.disable_progress_bar()  # a bar in a log file is only noise
+    log, level = logging.getLogger("transformers"), logging.getLogger("transformers").level
+    log.setLevel(logging.ERROR)  # what is wrong with the weights is told below, in one line
     try:
         return kind.from_pretrained(source, **options)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # of a dozen kinds, where files are damaged
         reason = " ".join(str(error).split())
         raise ModelError(
             f"{source}: cannot be loaded as a folder or hub id; is it spelled right, and made or "
-            f"downloaded? ({reason})"
+            f"downloaded whole? ({reason})"
         ) from None
+    finally:
+        log.setLevel(level)
 
 
 def choose_attention(model: PreTrainedModel, *, training: bool) -> None:
-    """Give ``model`` the fastest attention that its family and this machine allow."""
+    """Give ``model`` the fastest attention that its configuration and this machine allow."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    name = attention_implementation(model.config.model_type, device, training)
-    model.set_attn_implementation(name)
+    model.set_attn_implementation(attention_implementation(model.config, device, training))
 
 
-def attention_implementation(family: str, device: str | torch.device, training: bool) -> str:
+def attention_implementation(
+    config: PreTrainedConfig, device: str | torch.device, training: bool
+) -> str:
     """Which attention kernel to ask transformers for: flash_attention_2, sdpa or eager.
 
-    Flash attention where the package is importable and the device is CUDA, except for Gemma2 in
-    training (Appendix A: "flash attention whenever possible, except for Gemma2"). Otherwise SDPA;
-    Gemma2 is eager, because SDPA cannot soft-cap attention logits.
+    Flash attention where the package is importable and the device is CUDA, except for soft-capped
+    attention (Gemma2) in training (Appendix A: "flash attention whenever possible, except for
+    Gemma2"). Otherwise SDPA, or eager where scores are soft-capped, which SDPA cannot do.
     """
-    if family == "gemma2" and training:
-        return "eager"
-    if torch.device(device).type == "cuda" and is_flash_attn_2_available():
+    capped = getattr(config, "attn_logit_softcapping", None) is not None
+    flash = torch.device(device).type == "cuda" and is_flash_attn_2_available()
+    if flash and not (capped and training):
         return "flash_attention_2"
-    return "eager" if family == "gemma2" else "sdpa"
+    return "eager" if capped else "sdpa"

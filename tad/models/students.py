@@ -1,8 +1,9 @@
 """Students made from their teacher (Sections 3.2 and 3.2.2, Table 9), and parameter accounts.
 
-    tad describe --describe phi2_1b      # or: all
+    tad describe phi2_1b                                # the paper's own sizes
+    tad describe all --config config/smoke.yaml         # those of a scale
 
-prints the sizes of a pair's teacher and student on the meta device, with nothing to download.
+prints the sizes of a pair's teacher and student, counted on the meta device: nothing is downloaded.
 
 The paper initialises "the student's attention layers with the teacher's attention weights,
 truncated to the student's hidden dimension for each head", leaves the MLP random, and copies and
@@ -40,18 +41,14 @@ there the matrix is not frozen either. Dropout is zero whatever the teacher's co
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-import yaml
-from pydantic import ValidationError
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from tad.command import PROJECT, command_line, exit_code
 from tad.experiment.config import ConfigError, load_suite
 from tad.experiment.schema import Model, Pair, Shape
 from tad.models.architectures import (
@@ -64,19 +61,7 @@ from tad.models.architectures import (
     sized_config,
 )
 
-EXPERIMENTS = Path(__file__).parents[1] / "config" / "experiments.yaml"
-
-PRINTED = {
-    "qwen1.5-1.8b_1.2b": "1.2B, about 1B active",
-    "qwen1.5-1.8b_0.5b": "0.5B, about 475M active",
-    "phi2_1b": "1.1B, about 1B active",
-    "qwen2.5-3b_1b": "1.2B, about 1B active",
-    "gemma2-9b_2b": "2B, 1.1B active",
-    "phi3-4b_tinyllama": "1.1B",
-    "phi3-14b_llama2-7b": "7B",
-}
-"""Sizes of the students as the paper prints them (Table 9, Appendix A, Sections 3.2.2 and 3.3)."""
-
+PAPER = PROJECT / "config" / "paper.yaml"
 
 _DROPOUT = ("attention_dropout", "embd_pdrop", "resid_pdrop")
 
@@ -158,11 +143,6 @@ def keeps_embeddings_frozen(teacher: PreTrainedConfig, student: PreTrainedConfig
     """Whether the input embedding is the teacher's and stays so (Section 3.2.2)."""
     new_role = student.tie_word_embeddings and not teacher.tie_word_embeddings
     return student.hidden_size == teacher.hidden_size and not new_role
-
-
-def trainable_parameters(model: nn.Module) -> list[nn.Parameter]:
-    """The parameters to hand to an optimizer, each once; frozen ones are left out."""
-    return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
 # --- Which parts of the teacher are kept ---------------------------------------------------------
@@ -265,7 +245,7 @@ def _copy_attention(student: nn.Module, teacher: nn.Module, plan: _HeadPlan) -> 
 
 def _projections(attention: nn.Module, shape: Shape) -> list[tuple[Tensor, ...]]:
     """(query, key, value) weights and then biases, if any, as views of heads * head_dim rows."""
-    if family_of(attention.config) == "phi3":
+    if hasattr(attention, "qkv_proj"):
         kv_rows = shape.kv_heads * shape.head_dim
         rows = [shape.heads * shape.head_dim, kv_rows, kv_rows]
         return [attention.qkv_proj.weight.split(rows)]
@@ -277,7 +257,7 @@ def _projections(attention: nn.Module, shape: Shape) -> list[tuple[Tensor, ...]]
 
 
 def _output(attention: nn.Module) -> nn.Linear:
-    return attention.dense if family_of(attention.config) == "phi" else attention.o_proj
+    return attention.dense if hasattr(attention, "dense") else attention.o_proj
 
 
 def _take(rows: Tensor, heads: list[list[int]], dims: list[int], plan: _HeadPlan) -> Tensor:
@@ -390,47 +370,24 @@ def describe(
     return "\n".join(lines)
 
 
-def _read_experiments(path: Path) -> tuple[dict[str, Pair], dict[str, Model]]:
-    """Pairs and models of experiments.yaml on its own. Raises ConfigError."""
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-        pairs = {name: Pair.model_validate(entry) for name, entry in data["pairs"].items()}
-        models = {name: Model.model_validate(entry) for name, entry in data["models"].items()}
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; give a scale with --config") from None
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValidationError) as error:
-        raise ConfigError(f"{path}: not readable: {' '.join(str(error).split())}") from None
-    return pairs, models
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the description of one pair or all; return the exit code (2 for a wrong argument)."""
-    parser = argparse.ArgumentParser(prog="tad describe", description=_HELP)
-    parser.add_argument("--describe", required=True, metavar="PAIR", help="a pair's id, or all")
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; 0, or 2 for a wrong argument."""
+    parser = command_line("describe", __doc__.partition("\nThe paper initialises")[0])
+    parser.add_argument("pair", nargs="?", default="all", help="a pair's id (default: all)")
     parser.add_argument(
-        "--config", type=Path, help="a scale (config/smoke.yaml); default: the paper's own sizes"
+        "--config", type=Path, default=PAPER, help="scale file (default: config/paper.yaml)"
     )
     options = parser.parse_args(arguments)
-    try:
-        vocabularies: dict[str, int | None] = {}
-        paper_sizes = options.config is None
-        if options.config is None:
-            pairs, models = _read_experiments(EXPERIMENTS)
-        else:
-            suite = load_suite(options.config)
-            pairs, models = suite.pairs, suite.models
-            vocabularies = {name: entry.vocab_size for name, entry in suite.tokenizers.items()}
-            paper_sizes = suite.scale == "paper"
-        if options.describe not in ("all", *pairs):
-            allowed = ", ".join(["all", *pairs])
-            raise ConfigError(f"pair {options.describe!r} is unknown (allowed: {allowed})")
-        for pair in pairs if options.describe == "all" else [options.describe]:
-            print(describe(pair, pairs[pair], models, vocabularies=vocabularies))
-            print(f"  printed {PRINTED[pair]}\n" if paper_sizes and pair in PRINTED else "")
-    except (ConfigError, ArchitectureError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code("describe", lambda: _print(options.pair, options.config))
 
 
-_HELP = "Parameters of a pair's teacher and student, counted without any download."
+def _print(wanted: str, config: Path) -> None:
+    suite = load_suite(config)
+    if wanted not in ("all", *suite.pairs):
+        allowed = ", ".join(["all", *suite.pairs])
+        raise ConfigError(f"pair {wanted!r} is unknown (allowed: {allowed})")
+    vocabularies = {name: entry.vocab_size for name, entry in suite.tokenizers.items()}
+    for pair in suite.pairs if wanted == "all" else [wanted]:
+        print(describe(pair, suite.pairs[pair], suite.models, vocabularies=vocabularies))
+        size = suite.pairs[pair].printed_size if suite.scale == "paper" else None
+        print(f"  printed {size}\n" if size else "")

@@ -29,13 +29,13 @@ from transformers import (
 )
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from tad.baselines.blocks import training_rows
 from tad.data.instruct import InstructionRows, collate, open_rows
-from tad.data.packing import PackedTokens
+from tad.data.packing import PackedTokens, training_rows
 from tad.experiment.layout import MODEL_FILES
 from tad.experiment.specs import Optimisation, PretrainSpec, RunSpec
 from tad.records import fingerprint, provenance, read_json, write_json, write_json_lines
 from tad.train.checkpoints import CheckpointFolder
+from tad.train.mixin import TrainerError
 from tad.train.trainer import DistillationTrainer
 
 LOG_POINTS = 100
@@ -89,7 +89,8 @@ def run_job(
             train_dataset=rows,
             eval_dataset=_evenly(held_out, values.evaluation_sequences),
             data_collator=collate,
-            fused=values.fused,
+            memory_budget_mb=values.memory_budget_mb,
+            compiled=values.compiled,
             callbacks=[history, folder.callback()],
             **extra,
         )
@@ -147,7 +148,7 @@ def _arguments(values: Optimisation, folder: Path, *, fresh: bool) -> TrainingAr
     world = int(os.environ.get("WORLD_SIZE", "1"))
     micro = min(values.micro_batch_size, values.batch_size // world)
     if values.batch_size % (micro * world):
-        raise ValueError(
+        raise TrainerError(
             f"batch_size={values.batch_size} is no multiple of {micro} sequences x {world} ranks"
         )
     cuda = torch.cuda.is_available()
@@ -267,10 +268,3 @@ def _peak_memory() -> int:
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def plain_logging() -> None:
-    """Messages of a command line: plain lines on standard error, libraries kept quiet."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for name in ("transformers", "accelerate", "datasets", "httpx"):
-        logging.getLogger(name).setLevel(logging.WARNING)

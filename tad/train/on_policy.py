@@ -35,14 +35,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from tad import divergences
 from tad.command import UserError
 from tad.divergences import IGNORE
 from tad.fused import Head, distillation_loss
 from tad.fused.states import instead_of_both_logits
-from tad.methods import Method
 from tad.models.sampling import check_sampling, continuations, uniforms
-from tad.train.trainer import DistillationTrainer, Objective
+from tad.train.trainer import DistillationTrainer
 
 
 class OnPolicyError(UserError, ValueError):
@@ -80,8 +78,7 @@ class OnPolicyTrainer(DistillationTrainer):
     """
 
     def __init__(self, *args: Any, teacher: PreTrainedModel, on_policy: OnPolicy, **kwargs: Any):
-        objective = Objective(method=Method("rkl"))
-        super().__init__(*args, teacher=teacher, objective=objective, **kwargs)
+        super().__init__(*args, teacher=teacher, method="rkl", **kwargs)
         self.on_policy = on_policy
         self._micro_batch = 0
         self._step_sequences: int | None = None
@@ -96,55 +93,36 @@ class OnPolicyTrainer(DistillationTrainer):
         self._micro_batch = 0
         return batches, valid
 
-    def _terms(
-        self, model: nn.Module, forward: dict[str, Any], labels: Tensor, count: int
+    def loss_terms(
+        self, model: nn.Module, inputs: dict[str, Any], targets: Tensor, items: Tensor
     ) -> dict[str, Tensor]:
-        """Reverse KL of what the student writes now and CLM of the corpus, from whole logits."""
-        corpus, written, valid = self._texts(model, forward["input_ids"])
-        inputs = torch.cat([corpus, written[:, :-1]])
-        student = model(input_ids=inputs, use_cache=False).logits
-        with torch.no_grad():
-            teacher = self.teacher(input_ids=written[:, :-1], use_cache=False).logits
-        student, teacher = self._shared(student, teacher)
-        divergence = divergences.reverse_kl(student[len(corpus) :], teacher, mask=valid)
-        terms = {"divergence": divergence.sum() / self._written_count(valid)}
-        if len(corpus):
-            clm = divergences.causal_lm(student[: len(corpus)], labels)
-            terms["clm"] = clm.sum() / count
-        return terms
-
-    def _fused_terms(
-        self, model: nn.Module, forward: dict[str, Any], labels: Tensor, count: int
-    ) -> dict[str, Tensor]:
-        """The same from last hidden states, a chunk of logits at a time."""
-        corpus, written, valid = self._texts(model, forward["input_ids"])
+        """Reverse KL of what the student writes now, and CLM of the corpus sequences."""
+        corpus, written, valid = self._texts(model, inputs["input_ids"])
         unlabelled = torch.full_like(valid, IGNORE, dtype=torch.long)
-        size = self._vocabulary()
+        options = {"vocab_size": self._vocabulary()}
+        options |= {k: self.loss_options[k] for k in ("memory_budget_mb", "compiled")}
 
         def losses(
             states: Tensor, head: Head, teacher_states: Tensor, teacher_head: Head
         ) -> dict[str, Tensor]:
-            own = states[len(corpus) :], head, teacher_states, teacher_head
-            items = self._written_count(valid)
-            found = distillation_loss(
-                *own, unlabelled, valid, method="rkl", divergence_items=items, vocab_size=size
-            )
+            own = states[len(corpus) :], head, teacher_states, teacher_head, unlabelled, valid
+            count = self._written_count(valid)
+            found = distillation_loss(*own, method="rkl", divergence_items=count, **options)
             terms = {"divergence": found.divergence}
             if len(corpus):
-                plain = states[: len(corpus)], head, None, None, labels, labels != IGNORE
-                found = distillation_loss(*plain, method="clm", clm_items=count, vocab_size=size)
+                plain = states[: len(corpus)], head, None, None, targets, targets != IGNORE
+                found = distillation_loss(*plain, method="clm", clm_items=items, **options)
                 terms["clm"] = found.clm
             return terms
 
         # One forward of both texts: DDP and FSDP expect one forward for each backward.
-        unwrap = self.accelerator.unwrap_model
         return instead_of_both_logits(
-            (model, unwrap(model)),
-            (self.teacher, unwrap(self.teacher)),
+            self._with_inner(model),
+            self._with_inner(self.teacher),
             {"input_ids": torch.cat([corpus, written[:, :-1]]), "use_cache": False},
             losses,
             teacher_inputs={"input_ids": written[:, :-1], "use_cache": False},
-        )
+        ).value
 
     def _texts(self, model: nn.Module, corpus: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Corpus inputs to learn (B or 0, N), the written text (B, N+1), what counts of it (B, N).
@@ -186,7 +164,7 @@ class OnPolicyTrainer(DistillationTrainer):
         """Leading ids that both models know."""
         models = self.model, self.accelerator.unwrap_model(self.teacher)
         rows = [model.get_output_embeddings().out_features for model in models]
-        return self.shared_vocabulary or min(rows)
+        return self.vocab_size or min(rows)
 
     def _written_count(self, valid: Tensor) -> int:
         """Written tokens of the optimizer step over all ranks (of this batch, outside a step)."""

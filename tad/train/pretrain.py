@@ -12,15 +12,15 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from tad.command import command_line, exit_code
+from tad.command import command_line, exit_code, plain_logging
+from tad.data.vocabulary import size
 from tad.experiment.config import load_suite
 from tad.experiment.layout import Layout
 from tad.experiment.specs import PretrainSpec, pretrain_spec
-from tad.methods import Method
 from tad.models.architectures import architecture_config, new_model
 from tad.models.loading import choose_attention, load_model, load_tokenizer
-from tad.train.job import plain_logging, run_job
-from tad.train.trainer import DistillationTrainer, Objective
+from tad.train.job import run_job
+from tad.train.trainer import DistillationTrainer
 
 
 def pretrain(config: str, model: str, checkpoint: str | None, *, force: bool = False) -> None:
@@ -40,18 +40,18 @@ def pretrain(config: str, model: str, checkpoint: str | None, *, force: bool = F
             force=force,
             tokenizer=tokenizer,
             build=lambda spec=spec, tokenizer=tokenizer: (_model(spec, tokenizer), {}),
-            trainer_class=partial(DistillationTrainer, objective=Objective(method=Method("clm"))),
+            trainer_class=partial(DistillationTrainer, teacher=None, method="clm"),
             skip_sequences=spec.skip_tokens // spec.optimisation.context,
         )
 
 
 def _model(spec: PretrainSpec, tokenizer: Any) -> PreTrainedModel:
     if spec.start is not None:
-        return load_model(spec.start, training=True)
+        return load_model(spec.start, training=True, vocab_size=size(tokenizer))
     config = architecture_config(
         spec.family,
         spec.shape,
-        vocab_size=spec.shape.vocab_size or len(tokenizer),
+        vocab_size=size(tokenizer),
         # Twice the context, so that no sliding window binds, as none does at the paper's 2,048.
         max_positions=2 * spec.optimisation.context,
         eos_token_id=tokenizer.eos_token_id,

@@ -1,8 +1,6 @@
-"""Distill one student: ``tad run --config config/smoke.yaml --run RUN``.
+"""Distil one student of the experiments, from data and teachers that the DAG has made.
 
-For example (on a laptop, after ``make reproduce`` has made the data and the teachers)::
-
-    tad run --config config/smoke.yaml --run scratch/phi2_1b/tad-k10-b2/seed0
+    tad run scratch/phi2_1b/tad-k10-b2/seed0 --config config/smoke.yaml
 
 The result goes to ``work/{scale}/runs/RUN/``. An interrupted run continues with the same command.
 """
@@ -19,9 +17,9 @@ from transformers import PreTrainedModel
 
 from tad.baselines.generation import GeneratedTokens
 from tad.baselines.selection import selected_rows
-from tad.command import command_line, exit_code
+from tad.command import command_line, exit_code, plain_logging
 from tad.data.packing import PackedTokens
-from tad.data.vocabulary import shared_vocabulary
+from tad.data.vocabulary import check_tokenizer, shared_vocabulary, size
 from tad.experiment.config import load_suite
 from tad.experiment.layout import Layout
 from tad.experiment.run_id import RunId
@@ -29,17 +27,18 @@ from tad.experiment.specs import RunSpec, run_spec
 from tad.models.loading import choose_attention, load_model, load_tokenizer
 from tad.models.students import build_student
 from tad.records import fingerprint, read_json
-from tad.train.job import plain_logging, run_job, training_order
+from tad.train.job import run_job, training_order
 from tad.train.on_policy import OnPolicy, OnPolicyTrainer
-from tad.train.trainer import DistillationTrainer, Objective
+from tad.train.trainer import DistillationTrainer
 
 
-def distill(config: str, run: RunId, *, force: bool = False) -> None:
-    """Train the student of ``run``; a finished run is left as it is, unless ``force``.
+def distill(config: str, run_id: str, *, force: bool = False) -> None:
+    """Train the student of a run; a finished run is left as it is, unless ``force``.
 
     Raises UserError for bad input.
     """
-    suite = load_suite(config)
+    suite = load_suite(config)  # first: it may bring methods of its own
+    run = RunId.parse(run_id)
     spec, layout = run_spec(suite, run), Layout.work(suite.scale)
     tokenizer = load_tokenizer(spec.tokenizer)
     run_job(
@@ -56,16 +55,16 @@ def distill(config: str, run: RunId, *, force: bool = False) -> None:
 
 def _trainer_class(spec: RunSpec, run: RunId) -> Callable[..., DistillationTrainer]:
     """The trainer of a method, but for its models and data."""
-    if run.method.name == "minillm":
+    if run.method.row.rows == "own_text":
         assert spec.writing is not None  # a spec of this method has it
         writing = spec.writing.model_dump(include={"prompt_tokens", "temperature", "top_p"})
         return partial(OnPolicyTrainer, on_policy=OnPolicy(**writing))
-    objective = Objective(
-        method=run.method.trained_as,
+    return partial(
+        DistillationTrainer,
+        method=run.method,
         temperature=spec.temperature,
         hidden_cosine=spec.hidden_cosine,
     )
-    return partial(DistillationTrainer, objective=objective)
 
 
 def _train_rows(spec: RunSpec) -> Callable[[], tuple[Dataset, str]] | None:
@@ -89,20 +88,21 @@ def _train_rows(spec: RunSpec) -> Callable[[], tuple[Dataset, str]] | None:
 
 def _models(spec: RunSpec, tokenizer: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
     """The student, and the teacher with the vocabulary the two share."""
-    teacher = load_model(spec.teacher, training=False)
+    teacher = load_model(spec.teacher, training=False, vocab_size=size(tokenizer))
     if spec.start is None:
         assert spec.shape is not None  # a spec has one of the two
         student = build_student(teacher, spec.shape, seed=spec.optimisation.seed)
         choose_attention(student, training=True)
     else:
-        student = load_model(spec.start, training=True)
+        check_tokenizer(tokenizer, spec.start)
+        student = load_model(spec.start, training=True, vocab_size=size(tokenizer))
     shared = shared_vocabulary(
         load_tokenizer(spec.teacher),
         tokenizer,
         teacher.get_output_embeddings().weight.shape[0],
         student.get_output_embeddings().weight.shape[0],
     )
-    return student, {"teacher": teacher, "shared_vocabulary": shared}
+    return student, {"teacher": teacher, "vocab_size": shared}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -115,5 +115,5 @@ def main(arguments: list[str] | None = None) -> int:
     plain_logging()
     return exit_code(
         "run",
-        lambda: distill(options.config, RunId.parse(options.run), force=options.force),
+        lambda: distill(options.config, options.run, force=options.force),
     )

@@ -37,3 +37,14 @@ def tiny_llama():
         return LlamaForCausalLM(config)
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def registry():
+    """Methods that a test registers end with it."""
+    from tad.methods import ROWS
+
+    before = dict(ROWS)
+    yield
+    ROWS.clear()
+    ROWS.update(before)

@@ -142,8 +142,8 @@ def taught(tmp_path_factory) -> Project:
     """A project whose data and teacher are made; tests copy it and leave it alone."""
     project = make_project(tmp_path_factory.mktemp("taught") / "project")
     config = ["--config", str(project.config)]
-    project.run(project.python("tad.data.prepare", "tokenizer", *config, "--tokenizer", "qwen"))
+    project.run(project.python("tad", "data", "tokenizer", *config, "--tokenizer", "qwen"))
     pack = ["pack", *config, "--corpus", "general", "--tokenizer", "qwen"]
-    project.run(project.python("tad.data.prepare", *pack))
-    project.run(project.python("tad.train.pretrain", *config, "--model", "qwen1.5-1.8b"))
+    project.run(project.python("tad", "data", *pack))
+    project.run(project.python("tad", "pretrain", *config, "--model", "qwen1.5-1.8b"))
     return project

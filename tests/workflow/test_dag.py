@@ -72,10 +72,10 @@ def test_a_model_of_others_is_evaluated_from_where_it_is(tmp_path):
     target = "work/tiny/references/{}/math.json"
     for name, source in (("llemma-7b", "models/llemma"), ("orca2-7b", "microsoft/Orca-2-7b")):
         plan = project.run(project.snakemake("-n", "-p", "--", target.format(name))).stdout
-        assert f"python -m eval.math --model {source} --out {target.format(name)}" in plan
+        assert f"tad eval math --model {source} --out {target.format(name)}" in plan
     other = "work/tiny/references/orca2-7b/fewshot.json"
     plan = project.run(project.snakemake("-n", "-p", "--", other)).stdout
-    assert "python -m eval.fewshot.evaluate --model hub:microsoft/Orca-2-7b" in plan
+    assert "tad eval fewshot --model hub:microsoft/Orca-2-7b" in plan
 
 
 def test_a_target_that_the_scale_does_not_select_is_named(tmp_path):
@@ -130,7 +130,7 @@ def contents(root: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def published(reproduced, tmp_path_factory) -> Project:
     project = reproduced.copy(tmp_path_factory.mktemp("published") / "project")
-    publish = project.python("analysis.publish", "--scale", "tiny", "--config", "tiny.yaml")
+    publish = project.python("tad", "publish", "--scale", "tiny", "--config", "tiny.yaml")
     assert "results/tiny: published" in project.run(publish).stdout
     return project
 
@@ -171,12 +171,12 @@ def test_what_was_redrawn_is_taken_up_and_a_changed_record_is_not(published, tmp
     record = next((root / "runs").rglob("heldout.json"))
     for path in (root / "figures" / "figure1.csv", record):
         path.write_text(path.read_text() + " ")
-    project.run(project.python("analysis.publish", "--scale", "tiny", "--redrawn"))
+    project.run(project.python("tad", "publish", "--scale", "tiny", "--redrawn"))
     after = json.loads((root / "manifest.json").read_text())
     changed = {name for name, of_file in after["files"].items() if before["files"][name] != of_file}
     assert changed == {"figures/figure1.csv"} and set(after["files"]) == set(before["files"])
     assert all(after[key] == before[key] for key in before if key != "files")
-    done = project.run(project.python("analysis.publish", "--scale", "mini", "--redrawn"), ok=False)
+    done = project.run(project.python("tad", "publish", "--scale", "mini", "--redrawn"), ok=False)
     assert done.returncode == 2 and "run make publish SCALE=mini first" in done.stderr
 
 
@@ -195,7 +195,7 @@ def test_an_unfinished_scale_is_not_published(published, tmp_path):
     lost = next((project.work / "runs").rglob("fewshot.json"))
     lost.unlink()
     before = contents(project.folder / "results" / "tiny")
-    publish = project.python("analysis.publish", "--scale", "tiny", "--config", "tiny.yaml")
+    publish = project.python("tad", "publish", "--scale", "tiny", "--config", "tiny.yaml")
     done = project.run(publish, ok=False)
     assert done.returncode == 2
     assert f"{lost.relative_to(project.folder)}: missing" in done.stderr

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
-from tad.data.prepare import prepare as data
+from tad.data import prepare as data
 from tad.experiment.config import load_suite
 from tad.experiment.layout import Layout
 from tad.train import pretrain
@@ -85,7 +85,7 @@ def test_a_pair_trains_from_text_to_student(project, pair, monkeypatch):
         assert pretrain.main([*config, "--model", name]) == 0
     stage = "continued" if entry.student.model else "scratch"
     run = f"{stage}/{pair}/tad-k5-b2/seed0"
-    assert distill.main([*config, "--run", run]) == 0
+    assert distill.main([*config, run]) == 0
 
     folder = project.folder / layout.run(run)
     lines = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]

@@ -17,7 +17,7 @@ from .conftest import RUN, Project
 
 
 def distill(project: Project) -> list[str]:
-    return project.python("tad.train.run", "--config", str(project.config), "--run", RUN)
+    return project.python("tad", "run", RUN, "--config", str(project.config))
 
 
 def weights(project: Project) -> str:

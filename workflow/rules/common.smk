@@ -1,5 +1,6 @@
 # The suite at hand, and the paths and parameters that the rules ask for. Light imports only: this
 # is read by every `snakemake -n` and by every job on a cluster.
+import difflib
 import json
 import os
 import shlex
@@ -24,10 +25,21 @@ from tad.experiment.run_id import RunId
 from tad.experiment.specs import hub_ids, pretrain_spec, reference_source, run_spec, weights
 
 
-def read_suite(scale):
-    """The suite of config/{scale}.yaml, or of a path to a scale file."""
+def read_suite(values):
+    """The scale file that ``--config scale=`` names (config/SCALE.yaml or a path), and its suite.
+
+    The path is relative where it can be, so that a project may move. Raises WorkflowError.
+    """
+    for key in values:
+        if key not in ("scale", "root"):
+            close = difflib.get_close_matches(key, ("scale", "root"), n=1)
+            hint = f"did you mean {close[0]}? " if close else ""
+            raise WorkflowError(f"--config {key}=...: no such key ({hint}allowed: scale, root)")
+    scale = str(values.get("scale", "smoke"))
     folder = Path(workflow.basedir) / "config"
     path = Path(scale) if scale.endswith(".yaml") else folder / f"{scale}.yaml"
+    if path.is_relative_to(Path.cwd()):
+        path = path.relative_to(Path.cwd())
     try:
         suite = load_suite(path)
         check_evaluations(suite)
@@ -41,7 +53,7 @@ def read_suite(scale):
 os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**32))
 os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**32))
 
-CONFIG, SUITE = read_suite(str(config.get("scale", "smoke")))
+CONFIG, SUITE = read_suite(config)
 LAYOUT = Layout.work(SUITE.scale)
 ROOT = str(LAYOUT.root)
 # Where the targets read records and write tables and figures: what runs here makes, or a folder of
@@ -117,7 +129,18 @@ def gpus(run):
 def launcher(wildcards):
     """How a training starts: as a command, or one process a GPU."""
     count = gpus(wildcards.run)
-    return f"torchrun --standalone --nproc-per-node {count} -m tad" if count > 1 else "tad"
+    several = ["torchrun", "--standalone", "--nproc-per-node", str(count), "-m", "tad"]
+    return several if count > 1 else ["tad"]
+
+
+def options(**values):
+    """Words of a command line, ``--batch-size 8``, of the values that are given; rules quote them."""
+    given = {name: value for name, value in values.items() if value is not None}
+    return [
+        str(word)
+        for name, value in given.items()
+        for word in (f"--{name.replace('_', '-')}", value)
+    ]
 
 
 def pretraining_inputs(wildcards):
@@ -152,11 +175,16 @@ def selection_inputs(wildcards):
 def selection_options(wildcards):
     spec = baseline_spec("miniplm")(wildcards)
     values = spec.selection
-    return (
-        f"--teacher {spec.teacher} --reference {values.reference} --data {spec.data}"
-        f" --tokenizer {spec.tokenizer} --context {spec.optimisation.context}"
-        f" --sequences {values.sequences} --delta {values.delta}"
-        f" --seed {spec.optimisation.seed} --out {values.folder}"
+    return options(
+        teacher=spec.teacher,
+        reference=values.reference,
+        data=spec.data,
+        tokenizer=spec.tokenizer,
+        context=spec.optimisation.context,
+        sequences=values.sequences,
+        delta=values.delta,
+        seed=spec.optimisation.seed,
+        out=values.folder,
     )
 
 
@@ -168,11 +196,16 @@ def generation_inputs(wildcards):
 def generation_options(wildcards):
     spec = baseline_spec("seq_kd")(wildcards)
     values = spec.writing
-    return (
-        f"--teacher {spec.teacher} --data {spec.data} --context {spec.optimisation.context}"
-        f" --sequences {values.sequences} --prompt-tokens {values.prompt_tokens}"
-        f" --temperature {values.temperature} --top-p {values.top_p}"
-        f" --seed {spec.optimisation.seed} --out {values.folder}"
+    return options(
+        teacher=spec.teacher,
+        data=spec.data,
+        context=spec.optimisation.context,
+        sequences=values.sequences,
+        prompt_tokens=values.prompt_tokens,
+        temperature=values.temperature,
+        top_p=values.top_p,
+        seed=spec.optimisation.seed,
+        out=values.folder,
     )
 
 
@@ -211,10 +244,12 @@ def fewshot_model(wildcards):
     return f"hub:{model}" if model in hub_ids(SUITE) else model
 
 
-def math_settings():
-    if SUITE.evaluation.math is None:
-        raise WorkflowError(f"{CONFIG}: evaluation.math: missing, and a target needs it")
-    return SUITE.evaluation.math
+def settings(kind):
+    """How students are measured: the settings of fewshot or math, which a target needs."""
+    found = getattr(SUITE.evaluation, kind)
+    if found is None:
+        raise WorkflowError(f"{CONFIG}: evaluation.{kind}: missing, and a target needs it")
+    return found
 
 
 def generated(paths):
@@ -237,49 +272,39 @@ def corpus_param(name):
 
 
 def math_options(wildcards):
-    settings = math_settings()
-    options = [f"--suite {settings.suite}"]
-    data = settings.data or (str(LAYOUT.problems()) if settings.suite != "paper" else None)
-    for name, value in {
-        "data": data,
-        "prompts": settings.prompts,
-        "shots": settings.shots,
-        "limit": settings.limit,
-        "max-new-tokens": settings.max_new_tokens,
-        "batch-size": settings.batch_size,
-    }.items():
-        if value is not None:
-            options.append(f"--{name} {value}")
-    return " ".join(options)
+    values = settings("math")
+    analogues = str(LAYOUT.problems()) if values.suite != "paper" else None
+    return options(
+        suite=values.suite,
+        data=values.data or analogues,
+        prompts=values.prompts,
+        shots=values.shots,
+        limit=values.limit,
+        max_new_tokens=values.max_new_tokens,
+        batch_size=values.batch_size,
+    )
 
 
 def math_items(wildcards):
-    analogue = math_settings().suite != "paper" and math_settings().data is None
+    analogue = settings("math").suite != "paper" and settings("math").data is None
     return [f"{LAYOUT.problems()}/manifest.json"] if analogue else []
-
-
-def fewshot_settings():
-    if SUITE.evaluation.fewshot is None:
-        raise WorkflowError(f"{CONFIG}: evaluation.fewshot: missing, and a target needs it")
-    return SUITE.evaluation.fewshot
 
 
 def analogues():
     """The folder of the analogues, for a suite that is made of them."""
     corpus = SUITE.stages["scratch"].corpus
-    return [] if fewshot_settings().suite == "paper" else [str(LAYOUT.analogues(corpus))]
+    return [] if settings("fewshot").suite == "paper" else [str(LAYOUT.analogues(corpus))]
 
 
 def fewshot_options(wildcards):
-    settings = fewshot_settings()
-    options = [f"--suite {settings.suite} --batch-size {settings.batch_size}"]
-    options += [f"--analogues {folder}" for folder in analogues()]
-    for name in ("shots", "limit"):
-        if getattr(settings, name) is not None:
-            options.append(f"--{name} {getattr(settings, name)}")
-    if settings.local:
-        options.append("--local " + " ".join(f"{k}={v}" for k, v in settings.local.items()))
-    return " ".join(options)
+    values = settings("fewshot")
+    local = [f"{task}={folder}" for task, folder in values.local.items()]
+    return [
+        *options(suite=values.suite, batch_size=values.batch_size),
+        *(word for folder in analogues() for word in options(analogues=folder)),
+        *options(shots=values.shots, limit=values.limit),
+        *(["--local", *local] if local else []),
+    ]
 
 
 def analogue_tokens(wildcards):

@@ -14,11 +14,11 @@ rule problems:
     threads: 1
     params:
         folder=lambda w, output: Path(output[0]).parent,
-        train=lambda w: math_settings().problems,
-        test=lambda w: math_settings().limit or 100,
+        train=lambda w: settings("math").problems,
+        test=lambda w: settings("math").limit or 100,
     shell:
-        "tad eval problems --out {params.folder} --train {params.train}"
-        " --test {params.test} > {log} 2>&1"
+        "tad eval problems --out {params.folder:q} --train {params.train:q}"
+        " --test {params.test:q} > {log:q} 2>&1"
 
 
 rule tokenizer:
@@ -38,8 +38,8 @@ rule tokenizer:
         config=CONFIG,
         spec=lambda w: as_param(SUITE.tokenizers[w.tokenizer]),
     shell:
-        "tad data tokenizer --config {params.config} --tokenizer {wildcards.tokenizer}"
-        " > {log} 2>&1"
+        "tad data tokenizer --config {params.config:q} --tokenizer {wildcards.tokenizer:q}"
+        " > {log:q} 2>&1"
 
 
 rule pack:
@@ -63,8 +63,8 @@ rule pack:
         config=CONFIG,
         spec=lambda w: corpus_param(w.corpus),
     shell:
-        "tad data pack --config {params.config} --corpus {wildcards.corpus}"
-        " --tokenizer {wildcards.tokenizer} > {log} 2>&1"
+        "tad data pack --config {params.config:q} --corpus {wildcards.corpus:q}"
+        " --tokenizer {wildcards.tokenizer:q} > {log:q} 2>&1"
 
 
 rule instructions:
@@ -88,5 +88,5 @@ rule instructions:
         config=CONFIG,
         spec=lambda w: as_param(SUITE.instructions[w.name]),
     shell:
-        "tad instruct --config {params.config} --data {wildcards.name}"
-        " --tokenizer {wildcards.tokenizer} > {log} 2>&1"
+        "tad instruct --config {params.config:q} --data {wildcards.name:q}"
+        " --tokenizer {wildcards.tokenizer:q} > {log:q} 2>&1"

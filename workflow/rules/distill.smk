@@ -20,7 +20,7 @@ rule select:
     params:
         options=selection_options,
     shell:
-        "tad select {params.options} > {log} 2>&1"
+        "tad select {params.options:q} > {log:q} 2>&1"
 
 
 rule generate:
@@ -41,7 +41,7 @@ rule generate:
     params:
         options=generation_options,
     shell:
-        "tad generate {params.options} > {log} 2>&1"
+        "tad generate {params.options:q} > {log:q} 2>&1"
 
 
 # Students: one job a run. Its checkpoints lie in an undeclared folder, since Snakemake removes the
@@ -69,5 +69,4 @@ rule distill:
         launch=launcher,
         spec=lambda w: as_param(spec_of(w.run)),
     shell:
-        "{params.launch} run {wildcards.run} --config {params.config}"
-        " > {log} 2>&1"
+        "{params.launch:q} run {wildcards.run:q} --config {params.config:q}" " > {log:q} 2>&1"

@@ -23,15 +23,11 @@ rule heldout_run:
         teacher=lambda w: spec_of(w.run).teacher,
         data=lambda w: spec_of(w.run).data,
         context=lambda w: spec_of(w.run).optimisation.context,
-        positions=(
-            f" --positions {SUITE.evaluation.calibration_positions}"
-            if SUITE.evaluation.calibration_positions
-            else ""
-        ),
+        positions=options(positions=SUITE.evaluation.calibration_positions),
     shell:
-        "tad eval heldout --model {params.folder} --teacher {params.teacher}"
-        " --data {params.data} --context {params.context} --out {output.heldout}"
-        " --calibration {output.calibration}{params.positions} > {log} 2>&1"
+        "tad eval heldout --model {params.folder:q} --teacher {params.teacher:q}"
+        " --data {params.data:q} --context {params.context:q} --out {output.heldout:q}"
+        " --calibration {output.calibration:q} {params.positions:q} > {log:q} 2>&1"
 
 
 rule heldout_teacher:
@@ -53,8 +49,8 @@ rule heldout_teacher:
         data=teacher_data,
         context=SUITE.stages["scratch"].context,
     shell:
-        "tad eval heldout --model {params.folder} --data {params.data}"
-        " --context {params.context} --out {output} > {log} 2>&1"
+        "tad eval heldout --model {params.folder:q} --data {params.data:q}"
+        " --context {params.context:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule analogues:
@@ -70,10 +66,10 @@ rule analogues:
     params:
         data=lambda w: analogue_tokens(w)["data"],
         tokenizer=lambda w: str(LAYOUT.tokenizer(analogue_tokens(w)["tokenizer"])),
-        size=lambda w: fewshot_settings().items,
+        size=lambda w: settings("fewshot").items,
     shell:
-        "tad eval analogues --data {params.data} --tokenizer {params.tokenizer}"
-        " --out {output} --items {params.size} > {log} 2>&1"
+        "tad eval analogues --data {params.data:q} --tokenizer {params.tokenizer:q}"
+        " --out {output:q} --items {params.size:q} > {log:q} 2>&1"
 
 
 # A suite that was interrupted keeps its finished tasks beside the outputs and goes on with the
@@ -98,8 +94,8 @@ rule fewshot:
         model=fewshot_model,
         options=fewshot_options,
     shell:
-        "tad eval fewshot --model {params.model} --out {output.record} {params.options}"
-        " > {log} 2>&1"
+        "tad eval fewshot --model {params.model:q} --out {output.record:q} {params.options:q}"
+        " > {log:q} 2>&1"
 
 
 # The same of the math suite: its answers lie in math_items, and are graded and kept batch by batch.
@@ -122,4 +118,4 @@ rule math:
         model=subject_model,
         options=math_options,
     shell:
-        "tad eval math --model {params.model} --out {output} {params.options} > {log} 2>&1"
+        "tad eval math --model {params.model:q} --out {output:q} {params.options:q} > {log:q} 2>&1"

@@ -20,11 +20,3 @@ rule tables:
     input:
         files_below("tables"),
     localrule: True
-
-
-rule all:
-    default_target: True
-    input:
-        rules.figures.input,
-        rules.tables.input,
-    localrule: True

@@ -19,5 +19,5 @@ rule pretrain:
         config=CONFIG,
         spec=lambda w: as_param(pretraining_of(w)),
     shell:
-        "tad pretrain --config {params.config} --model {wildcards.model}"
-        " --checkpoint {wildcards.checkpoint} > {log} 2>&1"
+        "tad pretrain --config {params.config:q} --model {wildcards.model:q}"
+        " --checkpoint {wildcards.checkpoint:q} > {log:q} 2>&1"

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
-from eval.math.datasets import DATASETS, DataError, last_box, load_items
+from eval.items import ItemError
+from eval.math import sets
+from eval.math.datasets import DATASETS, discover, load_items
+from eval.math.sets import last_box
 
 TABLE = {
     "question": "How many?", "table": "a | 1\nb | 2", "table_title": None, "choices": None,
@@ -70,7 +74,7 @@ def test_table_numbers_become_decimals(answer, gold):
 def test_last_box():
     assert last_box("\\boxed{a{b}c}") == "a{b}c"
     assert last_box("$\\boxed 7$") == "7"
-    with pytest.raises(DataError, match="boxed"):
+    with pytest.raises(ItemError, match="boxed"):
         last_box("nothing")
 
 
@@ -107,20 +111,45 @@ def test_answers_with_a_semicolon_are_dropped_as_the_protocol_does(tmp_path):
     [
         ("oops", r"gsm8k\.jsonl:2: not valid JSON"),
         ("[]", r"gsm8k\.jsonl:2: must be a JSON object"),
-        ('{"question": "a"}', "item 2: no field 'answer'"),
+        ('{"question": "a"}', r"gsm8k\.jsonl:2: no field 'answer'"),
         ('{"question": "a", "answer": 3}', "item 2: no usable answer"),
     ],
 )
 def test_bad_items_are_named(tmp_path, line, message):
     (tmp_path / "gsm8k.jsonl").write_text('{"question": "a", "answer": "#### 1"}\n' + line)
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(ItemError, match=message):
         load_items(DATASETS["gsm8k"], tmp_path)
+
+
+def test_the_hub_offline_is_an_error_with_a_cure(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ItemError, match=r"gsm8k: openai/gsm8k cannot be had .* --data") as caught:
+        load_items(DATASETS["gsm8k"], None)
+    assert "\n" not in str(caught.value)
+
+
+def test_items_of_the_hub_lack_no_field(monkeypatch):
+    monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: [{"question": "a"}])
+    with pytest.raises(ItemError, match="gsm8k of the hub: item 1: .*no field 'answer'"):
+        load_items(DATASETS["gsm8k"], None)
+
+
+def test_a_new_module_is_a_new_set(tmp_path, monkeypatch):
+    code = Path(sets.__file__).with_name("mawps.py").read_text()
+    code = code.replace(
+        'name="mawps", column="MAWPS", place=5', 'name="sums", column="SUM", place=9'
+    )
+    (tmp_path / "sums.py").write_text(code)
+    monkeypatch.setattr(sets, "__path__", [*sets.__path__, str(tmp_path)])
+    found = discover()
+    assert list(found) == [*DATASETS, "sums"]
+    assert found["sums"].ask({"input": "1 + 1", "target": 2}) == "1 + 1"
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"gsm8k\.jsonl"):
+    with pytest.raises(ItemError, match=r"gsm8k\.jsonl"):
         load_items(DATASETS["gsm8k"], tmp_path)
-    with pytest.raises(DataError, match="--data"):
+    with pytest.raises(ItemError, match="--data"):
         load_items(DATASETS["mawps"], None)
 
 

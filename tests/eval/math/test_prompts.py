@@ -6,9 +6,10 @@ import hashlib
 
 import pytest
 
+from eval.items import ItemError
 from eval.math import grade
 from eval.math.datasets import DATASETS
-from eval.math.prompts import PromptError, exemplar, load_prompt, training_pair
+from eval.math.prompts import exemplar, load_prompt, training_pair
 
 # Of the reference protocol's GSM8K exemplar file without its last newline.
 GSM8K_SHA256 = "f7b267f942be471e4ea8013cdba4c4df3cad1f969774c073e9165c568043a7b8"
@@ -34,7 +35,7 @@ def test_every_exemplar_ends_in_an_answer_that_both_graders_read(name):
 
 def prompt_dataset(name: str) -> str:
     """The data set whose answers the exemplars give (TabMWP's are GSM8K's)."""
-    return "gsm8k" if DATASETS[name].exemplars == "gsm8k" else name
+    return "gsm8k" if DATASETS[name].exemplars == DATASETS["gsm8k"].exemplars else name
 
 
 def test_own_exemplars_name_an_option_they_list():
@@ -75,10 +76,10 @@ def test_a_prompt_folder_is_used_as_it_stands(tmp_path, where):
 
 
 def test_missing_and_short_prompt_files_are_named(tmp_path):
-    with pytest.raises(PromptError, match=r"gsm8k\.md"):
+    with pytest.raises(ItemError, match=r"gsm8k\.md"):
         load_prompt(DATASETS["svamp"], folder=tmp_path)
     (tmp_path / "gsm8k.md").write_text("Question: a\nAnswer: b")
-    with pytest.raises(PromptError, match="holds 1 exemplars, not 8"):
+    with pytest.raises(ItemError, match="holds 1 exemplars, not 8"):
         load_prompt(DATASETS["svamp"], folder=tmp_path)
 
 

@@ -1,0 +1,65 @@
+"""What generated problems are made of: names, things, sums, options, closing lines."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+NAMES = ("Ann", "Ben", "Dan", "Eva", "Ida", "Leo", "Max", "Mia", "Sam", "Tom")
+THINGS = ("apples", "books", "cards", "coins", "cups", "eggs", "hats", "keys", "pens", "toys")
+VERBS = {"+": "gets", "-": "loses"}
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """One step of arithmetic in a story: ``start`` then ``change`` gives ``result``."""
+
+    start: int
+    change: int
+    result: int
+    sign: str
+
+    @property
+    def step(self) -> str:
+        return f"{self.start} {self.sign} {self.change} = {self.result}"
+
+
+def draw_sum(rng: random.Random, largest: int) -> Sum:
+    """An addition or subtraction of numbers of at least 2, with every number up to ``largest``."""
+    one, other = rng.randint(2, largest - 2), rng.randint(2, largest - 2)
+    if one + other <= largest and rng.random() < 0.5:
+        return Sum(one, other, one + other, "+")
+    low, high = sorted((one, other))
+    if high - low < 2:
+        low, high = 2, high + 2
+    return Sum(high, low, high - low, "-")
+
+
+def story(rng: random.Random, largest: int) -> tuple[str, str, Sum]:
+    """A body and a question around one sum."""
+    who, what, number = rng.choice(NAMES), rng.choice(THINGS), draw_sum(rng, largest)
+    body = f"{who} has {number.start} {what}. {who} {VERBS[number.sign]} {number.change}."
+    return body, f"How many {what} does {who} have now?", number
+
+
+def options(rng: random.Random, result: int, count: int, largest: int) -> tuple[list[int], int]:
+    """``count`` different whole numbers in random order, and where the right one stands."""
+    others = [value for value in range(largest + 1) if value != result]
+    values = [result, *rng.sample(others, count - 1)]
+    rng.shuffle(values)
+    return values, values.index(result)
+
+
+def closed(steps: str, answer: object) -> str:
+    """A solution that ends as GSM8K's exemplars do."""
+    return f"{steps}. The answer is {answer}."
+
+
+def final_letter(steps: str, index: int) -> str:
+    """A solution that ends in the letter of an option."""
+    return f"{steps}\nFinal Answer: The final answer is ({'ABCDE'[index]})."
+
+
+def key(*parts: object) -> str:
+    """The identity of a problem: what tells it from others, without names and things."""
+    return "|".join(str(part) for part in parts)

@@ -1,0 +1,109 @@
+"""A chunk of positions under any divergence: logits in blocks, the gradient by autograd.
+
+For methods without a closed form in `tad.fused.chunk`, and with its interface. T positions of a
+chunk, V vocabulary; S sequences of at most L positions each.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from tad.divergences import IGNORE, LossError
+from tad.fused.products import Side, logits_buffer
+
+COPIES = 14
+"""Tensors of a chunk's logits that a divergence and its backward may hold besides the logits of
+both models; `forward_kl` written as in `tad.divergences` takes 9 to 12."""
+
+
+class AutogradChunk:
+    """Values and gradient of one chunk; see `tad.fused.chunk.Chunk`."""
+
+    def __init__(self, p, index: Tensor, documents: Tensor, work: Tensor):
+        self.p, self.index, self.documents, self.work = p, index, documents, work
+        self.labels = p.labels[index]
+        self.labelled = self.labels != IGNORE
+
+    def forward(self, known: None) -> tuple[Tensor, Tensor]:
+        """CLM and divergence of each position, (T,) float64; keeps the gradients of both."""
+        p = self.p
+        z, self.states = self._logits(p.student, self.work[0])
+        teacher, _ = self._logits(p.teacher, self.work[1])
+        log_p = torch.log_softmax(z.t(), -1)
+        self.clm_gradient = log_p.exp()
+        target = self.labels.clamp(min=0).unsqueeze(1)
+        clm = -log_p.gather(1, target)[:, 0].double()
+        self.clm_gradient.scatter_add_(1, target, -torch.ones_like(log_p[:, :1]))
+        self.clm_gradient *= self.labelled.unsqueeze(1)
+        del log_p
+        value, self.gradient_of_z = self._divergence(z.t(), teacher.t())
+        self.z = z
+        return clm.masked_fill(~self.labelled, 0.0), value.double()
+
+    def _divergence(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+        """Values (T,) and their gradient (T, V), at the temperature and times its square."""
+        p, place = self.p, self._places()
+        student, teacher = (_rows(x, place) / p.temperature for x in (student, teacher))
+        given = {"mask": place.mask, "labels": place.spread(self.labels, IGNORE)}
+        with torch.enable_grad():
+            leaf = student.detach().requires_grad_()
+            value = p.divergence(leaf, teacher, **given)
+            if value.shape != place.mask.shape:
+                raise LossError(
+                    f"the divergence returned {tuple(value.shape)}: it must give one value a token,"
+                    f" {tuple(place.mask.shape)}"
+                )
+            total = value[place.mask].sum()
+            gradient = torch.zeros_like(leaf)
+            if total.requires_grad:
+                (gradient,) = torch.autograd.grad(total, leaf)
+        gradient = gradient[place.mask] * p.temperature
+        if p.student.banned is not None:
+            gradient[:, p.student.banned] = 0.0
+        return value.detach()[place.mask] * p.temperature**2, gradient
+
+    def _places(self) -> _Places:
+        if not self.p.coupled:
+            return _Places(
+                torch.ones(1, len(self.index), dtype=torch.bool, device=self.index.device)
+            )
+        lengths = self.documents.unique_consecutive(return_counts=True)[1]
+        steps = torch.arange(int(lengths.max()), device=self.index.device)
+        return _Places(steps < lengths.unsqueeze(1))
+
+    def _logits(self, side: Side, buffer: Tensor) -> tuple[Tensor, Tensor]:
+        z = logits_buffer(len(side.weight), len(self.index), buffer)
+        states = side.project(self.index, z)
+        side.finish(z, compiled=False)
+        if side.banned is not None:
+            z[side.banned] = -math.inf
+        return z, states
+
+    def gradient(self, clm_scale: float, divergence_scale: float) -> Tensor:
+        """Gradient of the logits before scale and bias, (V, T), in the student's buffer."""
+        z, cap = self.z, self.p.student.softcap
+        total = clm_scale * self.clm_gradient + divergence_scale * self.gradient_of_z
+        if cap is not None:
+            total *= 1.0 - (z.t() / cap) ** 2
+        return z.copy_(total.t())
+
+
+class _Places:
+    """Where the positions of a chunk stand in (S, L): in reading order, at the valid places."""
+
+    def __init__(self, mask: Tensor):
+        self.mask = mask
+
+    def spread(self, values: Tensor, empty: int) -> Tensor:
+        full = values.new_full(self.mask.shape, empty)
+        return full.masked_scatter(self.mask, values)
+
+
+def _rows(logits: Tensor, place: _Places) -> Tensor:
+    """(T, V) as (S, L, V), zeros where a sequence has no position."""
+    full = logits.new_zeros(*place.mask.shape, logits.shape[-1])
+    full[place.mask] = logits
+    return full

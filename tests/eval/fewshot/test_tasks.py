@@ -1,0 +1,66 @@
+"""A task is one file: a new one needs nothing else."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from eval.fewshot import tasks
+from eval.fewshot.tasks import FewshotError, all_tasks, columns, suite_tasks
+
+EXTRA = """
+column: BoolX
+lm_eval: piqa
+folder: piqa
+metric: acc_norm
+scored: validation
+examples: train
+options: 2
+place: 9
+fields: [goal, sol1, sol2, label]
+"""
+
+
+def test_columns_are_those_of_the_paper_in_its_order():
+    assert list(columns().values()) == [
+        "HS", "WG", "OBQA", "ARC-E", "ARC-C", "PIQA", "SIQA", "Story",
+    ]  # fmt: skip
+
+
+def test_a_new_file_is_a_new_task(tmp_path, monkeypatch):
+    (tmp_path / "boolx.yaml").write_text(EXTRA)
+    (task,) = all_tasks(tmp_path)
+    assert task.name == "boolx" and task.shots == 0 and task.analogue is None
+    monkeypatch.setattr(tasks, "all_tasks", lambda: [task])
+    assert suite_tasks("paper") == [task]
+    assert suite_tasks("smoke") == []  # it has no analogue
+    with pytest.raises(FewshotError, match="module:function"):
+        task.maker()
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (EXTRA.replace("metric: acc_norm\n", ""), "boolx.yaml: metric: missing"),
+        (EXTRA + "metrik: acc\n", "boolx.yaml: metrik: unknown"),
+        ("a: [", "boolx.yaml: not valid YAML"),
+        ("", "boolx.yaml: column: missing"),
+    ],
+)
+def test_a_file_that_is_no_task_is_named(tmp_path, text, fault):
+    (tmp_path / "boolx.yaml").write_text(text)
+    with pytest.raises(FewshotError, match=fault) as caught:
+        all_tasks(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_maker_is_there():
+    assert all(callable(task.maker()) for task in all_tasks())
+
+
+def test_tables_may_ask_without_the_libraries():
+    code = "import sys, eval.fewshot.tasks as t; t.columns(); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

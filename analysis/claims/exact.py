@@ -13,7 +13,7 @@ import pandas as pd
 
 from analysis.claims.evidence import Evidence, NotTestable, teacher_metrics
 from analysis.claims.statistics import ALL, Finding
-from analysis.figures.gradients import student_probabilities, teacher_probabilities
+from analysis.figures.gradients import gradients, teacher_probabilities
 from analysis.reported.audit import BF16_PEAK, WEEK_HOURS
 from analysis.reported.values import quantities, quantity
 from analysis.results import pair_name, paper_pairs, paper_suite
@@ -35,34 +35,16 @@ def _exact(what: str, effect: float, unit: str, holds: bool, *remarks: str) -> l
 # --- Section 2 and 2.1, from autograd ------------------------------------------------------------
 
 
-def _gradients(student_mass: float, k: int = 10, beta: float = 2.0) -> dict[str, np.ndarray]:
-    """Probabilities and gradients by autograd, over a vocabulary whose first ``k`` are the modes.
-
-    The sequence has one token, so beta(X) = beta / alpha_K. Keys: teacher, student, kl, tad, factor
-    (beta(X)).
-    """
-    import torch
-
-    from tad.divergences import forward_kl, tail_aware
-
-    teacher = teacher_probabilities(k)
-    student = student_probabilities(teacher, k, student_mass)
-    found = {"teacher": teacher, "student": student, "factor": beta / teacher[k:].sum()}
-    target = torch.tensor(np.log(teacher))[None, None]
-    for name, divergence in (
-        ("kl", forward_kl),
-        ("tad", lambda s, t: tail_aware(s, t, k=k, beta=beta)),
-    ):
-        logits = torch.tensor(np.log(student))[None, None].requires_grad_()
-        divergence(logits, target).sum().backward()
-        found[name] = logits.grad[0, 0].numpy()
-    return found
-
-
 MASSES = (0.6, 0.7, 0.8, 0.9, 0.99)
 """Top-K masses of students; the teacher's is ``analysis.figures.gradients.TEACHER_MASS``, 0.8."""
 
-K = 10
+K, BETA = 10, 2.0
+
+
+def _gradients(mass: float) -> dict[str, np.ndarray]:
+    """Teacher, student, and the gradients ``kl`` and ``tad`` of its logits, (V,) each."""
+    found = gradients([mass], K, BETA)
+    return {name: values.reshape(-1) for name, values in found.items()}
 
 
 def split_is_exact(evidence: Evidence) -> list[Finding]:
@@ -92,8 +74,8 @@ def equation_six(evidence: Evidence) -> list[Finding]:
     gap = 0.0
     for g in map(_gradients, MASSES):
         student, teacher = g["student"][K:], g["teacher"][K:]
-        ratio = teacher.sum() / student.sum()
-        printed = student - teacher + (g["factor"] - 1) * (student * ratio - teacher)
+        second = student * (teacher.sum() / student.sum()) - teacher
+        printed = student - teacher + (BETA / teacher.sum() - 1) * second
         gap = max(gap, float(np.abs(g["tad"][K:] - printed).max()))
     return _exact("largest gap to autograd", gap, "nats/logit", gap < ROUNDING)
 
@@ -105,16 +87,17 @@ def fixed_point(evidence: Evidence) -> list[Finding]:
 
     target = torch.tensor(np.log(teacher_probabilities(K)))[None, None]
     logits = target.clone().requires_grad_()
-    tail_aware(logits, target, k=K, beta=2.0).sum().backward()
+    tail_aware(logits, target, k=K, beta=BETA).sum().backward()
     gap = float(logits.grad.abs().max())
     return _exact("largest gradient there", gap, "nats/logit", gap < ROUNDING)
 
 
 def lower_bound(evidence: Evidence) -> list[Finding]:
-    slack = min(
-        float((g["tad"][K:] - g["factor"] * (g["student"][K:] - g["teacher"][K:])).min())
-        for g in map(_gradients, MASSES[2:])
-    )
+    slack = np.inf
+    for g in map(_gradients, MASSES[2:]):
+        student, teacher = g["student"][K:], g["teacher"][K:]
+        bound = BETA / teacher.sum() * (student - teacher)
+        slack = min(slack, float((g["tad"][K:] - bound).min()))
     return _exact("smallest margin over the bound", slack, "nats/logit", slack > -ROUNDING)
 
 

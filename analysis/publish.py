@@ -96,6 +96,7 @@ def _drawn(root: Path) -> list[Path]:
     files = []
     for folder, patterns in (("tables", ("*",)), ("figures", PICTURES)):
         found = [p for pattern in patterns for p in (root / folder).glob(pattern)]
+        found = [p for p in found if not p.name.startswith(".")]  # of a write that was killed
         files += sorted(p.relative_to(root) for p in found)
     return files
 

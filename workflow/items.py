@@ -75,10 +75,15 @@ class Drawn:
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """What is asked for by name. ``needs`` are items of which a scale must select one, if any."""
+    """What is asked for by name.
+
+    ``needs`` are items of which a scale must select one, if any; of their runs ``reads`` names the
+    files that are read, where that is not what RECORDS says of an item.
+    """
 
     draws: tuple[Drawn, ...]
     needs: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
 
 
 def _table(name: str, label: str, caption: str, category: str = "Tables") -> Drawn:
@@ -150,6 +155,7 @@ TARGETS: dict[str, Target] = {
             _CALIBRATION,
         ),
         needs=("table4",),
+        reads=("calibration.json", "calibration.npz"),
     ),
     "costs": Target(
         draws=(_table("costs", "Costs of the runs", "costs"),),
@@ -200,13 +206,12 @@ def target_records(suite: Suite, name: str) -> list[str]:
         return item_records(suite, name)
     if name in ("claims", "costs"):
         return all_records(suite)
-    if name == "calibration":
-        names = ("calibration.json", COMPANIONS["calibration.json"])
-        return [f"runs/{run}/{each}" for run in suite.runs("table4") for each in names]
     if name == "selection":
         names = ("selection.json", COMPANIONS["selection.json"])
         return [f"{selection_folder(r)}/{each}" for r in selection_runs(suite) for each in names]
-    return []
+    target = TARGETS[name]
+    runs = [run for item in target.needs if item in suite.select.items for run in suite.runs(item)]
+    return [f"runs/{run}/{file}" for run in dict.fromkeys(runs) for file in target.reads]
 
 
 def selection_runs(suite: Suite) -> list[RunId]:

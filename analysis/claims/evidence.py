@@ -7,6 +7,7 @@ them from what a claim names.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -56,10 +57,6 @@ class Metric:
     items: bool = False
 
 
-def _heldout(name: str) -> Callable[[Any], float]:
-    return lambda record: record["metrics"][name]["mean"]
-
-
 def _late_kl(lines: list[dict[str, Any]]) -> float:
     """Mean held-out KL of the second half of training."""
     points = [line["eval_kl"] for line in lines if "eval_kl" in line]
@@ -70,7 +67,9 @@ def _last(name: str) -> Callable[[Any], float]:
     return lambda lines: [line[name] for line in lines if name in line][-1]
 
 
-KL = Metric("held-out KL(T||S)", "heldout.json", _heldout("kl"), "%", ratio=True)
+KL = Metric(
+    "held-out KL(T||S)", "heldout.json", lambda record: record["metrics"]["kl"]["mean"], "%", True
+)
 LATE_KL = Metric("KL over the second half of training", "train.jsonl", _late_kl, "%", ratio=True)
 LOSS = Metric("CLM + KL", "train.jsonl", _last("eval_loss"), "nats/token")
 SPEED = Metric("tokens a second", "train.jsonl", _last("tokens_per_second"), "%", ratio=True)
@@ -94,10 +93,10 @@ class Evidence:
     root: Path
     _contents: dict[Path, Any] = field(default_factory=dict, repr=False)
 
-    def runs(self, items: Sequence[str], record: str) -> dict[str, dict[str, list[RunId]]]:
+    def runs(self, items: Sequence[str], record: str) -> Runs:
         """Runs that have ``record`` because a selected one of ``items`` asks for it.
 
-        By pair and method id, in the order of seeds. Raises NotTestable where there are none.
+        Raises NotTestable where there are none.
         """
         asked = [
             item
@@ -105,7 +104,7 @@ class Evidence:
             if item in self.suite.select.items
             and (record in OF_EVERY_RUN or record in RECORDS.get(item, ()))
         ]
-        found: dict[str, dict[str, list[RunId]]] = {}
+        found: Runs = {}
         for run in (run for item in asked for run in self.suite.runs(item)):
             of_method = found.setdefault(run.pair, {}).setdefault(str(run.method), [])
             if run not in of_method:
@@ -149,6 +148,9 @@ class Evidence:
 
 # --- Two methods on the same seeds ---------------------------------------------------------------
 
+Runs = dict[str, dict[str, list[RunId]]]
+"""By pair and method id, in the order of seeds."""
+
 
 def compare(
     metric: Metric,
@@ -165,23 +167,18 @@ def compare(
     ``sign`` +1: ours is larger, by more than ``-margin``; -1: smaller, by more than ``-margin``
     (so a positive margin asks for "not worse by more than"). ``within`` asks instead that the two
     differ by less than that, either way. Both are in the metric's unit. Methods are ids of runs,
-    or ``model/checkpoint``. A scale need not run all of ``ours`` and ``theirs``, one of each will
-    do; the finding names those it lacks.
+    ``model/checkpoint`` or LATEST. A scale need not run all of ``ours`` and ``theirs``, one of each
+    will do; the finding names those it lacks.
     """
 
     def statistic(evidence: Evidence) -> list[Finding]:
         runs = evidence.runs(items, metric.record)
         mine, lacking = _present(evidence, runs, ours, items)
         other, also_lacking = _present(evidence, runs, theirs, items)
-        pairs = [(a, b) for a in mine for b in other if a != b]
         parts = []
-        for a, b in pairs:
-            estimates = _differences(evidence, metric, runs, a, b)
-            if not estimates:
-                continue
-            what = f"{row_name(a)} − {row_name(b)}: {metric.name}"
-            parts += _bounded(what, estimates, sign, margin, within, metric)
-        return _findings(parts, metric, _without(lacking + also_lacking))
+        for a, b in [(a, b) for a in mine for b in other if a != b]:
+            parts += _parts(evidence, metric, runs, a, b, sign, margin, within)
+        return _findings(parts, metric, lacking + also_lacking)
 
     return statistic
 
@@ -198,93 +195,80 @@ def chain(metric: Metric, items: Sequence[str], methods: Sequence[str], sign: in
         if len(present) < 2:
             raise NotTestable(f"only {row_name(present[0])} runs at scale {evidence.suite.scale}")
         parts = []
-        for before, after in zip(present, present[1:], strict=False):
-            estimates = _differences(evidence, metric, runs, after, before)
-            what = f"{row_name(after)} − {row_name(before)}: {metric.name}"
-            parts += _bounded(what, estimates, sign, 0.0, None, metric)
-        return _findings(parts, metric, _without(lacking))
+        for before, after in itertools.pairwise(present):
+            parts += _parts(evidence, metric, runs, after, before, sign)
+        return _findings(parts, metric, lacking)
 
     return statistic
 
 
-def _bounded(
-    what: str,
-    estimates: dict[str, Estimate],
-    sign: int,
-    margin: float,
-    within: float | None,
+def _parts(
+    evidence: Evidence,
     metric: Metric,
+    runs: Runs,
+    ours: str,
+    theirs: str,
+    sign: int,
+    margin: float = 0.0,
+    within: float | None = None,
 ) -> list[Part]:
+    """What must hold of two methods; nothing where no pair runs both."""
+    estimates = _differences(evidence, metric, runs, ours, theirs)
+    what = f"{row_name(ours)} − {row_name(theirs)}: {metric.name}"
+    bound = margin if within is None else within
+    if metric.ratio:
+        bound = math.log1p(bound / 100)
+    if not estimates:
+        return []
     if within is None:
-        return [Part(what, estimates, sign, -sign * _tested(margin, metric))] if estimates else []
-    limit = _tested(within, metric)
-    return [Part(what, estimates, -1, limit), Part(what, estimates, 1, -limit)]
+        return [Part(what, estimates, sign, -sign * bound)]
+    return [Part(what, estimates, -1, bound), Part(what, estimates, 1, -bound)]
 
 
-def _tested(bound: float, metric: Metric) -> float:
-    """A bound in the metric's unit, on the scale of the test."""
-    return math.log1p(bound / 100) if metric.ratio else bound
-
-
-def _findings(parts: list[Part], metric: Metric, remarks: Sequence[str]) -> list[Finding]:
+def _findings(parts: list[Part], metric: Metric, lacking: Sequence[str]) -> list[Finding]:
     """Findings over all pairs, then for each pair that every part has."""
     if not parts:
         raise NotTestable("no pair runs both methods")
+    names = ", ".join(map(row_name, dict.fromkeys(lacking)))
+    remarks = [f"without {names}, which this scale does not run"] if names else []
     pairs = [pair for pair in parts[0].estimates if all(pair in part.estimates for part in parts)]
     scopes = [ALL, *pairs]
     return [find(parts, s, metric.unit, percent=metric.ratio, remarks=remarks) for s in scopes]
 
 
 def _present(
-    evidence: Evidence,
-    runs: dict[str, dict[str, list[RunId]]],
-    methods: Sequence[str],
-    items: Sequence[str],
+    evidence: Evidence, runs: Runs, methods: Sequence[str], items: Sequence[str]
 ) -> tuple[list[str], list[str]]:
     """The methods that some pair has, and those that none has. Raises NotTestable if none do."""
+    suite = evidence.suite
     if LATEST in methods:
-        latest = evidence.suite.items[items[0]].checkpoints[-1]
+        latest = suite.items[items[0]].checkpoints[-1]
         methods = [latest if method == LATEST else method for method in methods]
     known = {method for of_pair in runs.values() for method in of_pair}
-    known |= {
-        "/".join(point)
-        for item in items
-        if item in evidence.suite.select.items
-        for point in evidence.suite.checkpoints(item)
-    }
+    for item in set(items) & set(suite.select.items):
+        known |= {"/".join(point) for point in suite.checkpoints(item)}
     present = [method for method in methods if method in known]
-    lacking = [method for method in methods if method not in known]
     if not present:
-        names = " or ".join(row_name(method) for method in methods)
-        scale, wanted = evidence.suite.scale, " or ".join(items)
-        raise NotTestable(f"scale {scale} does not run {names} for {wanted}")
-    return present, lacking
-
-
-def _without(methods: Sequence[str]) -> tuple[str, ...]:
-    names = ", ".join(row_name(method) for method in dict.fromkeys(methods))
-    return (f"without {names}, which this scale does not run",) if names else ()
+        names, wanted = " or ".join(map(row_name, methods)), " or ".join(items)
+        raise NotTestable(f"scale {suite.scale} does not run {names} for {wanted}")
+    return present, [method for method in methods if method not in known]
 
 
 def _differences(
-    evidence: Evidence,
-    metric: Metric,
-    runs: dict[str, dict[str, list[RunId]]],
-    ours: str,
-    theirs: str,
+    evidence: Evidence, metric: Metric, runs: Runs, ours: str, theirs: str
 ) -> dict[str, Estimate]:
     """Ours less theirs by pair, over the seeds that both have; log ratios for ``ratio`` metrics."""
     found = {}
     for pair, methods in runs.items():
-        folders = [_folders(evidence, methods, method) for method in (ours, theirs)]
-        seeds = [seed for seed in folders[0] if seed in folders[1] or None in folders[1]]
+        mine, other = (_folders(evidence, methods, method) for method in (ours, theirs))
+        seeds = [seed for seed in mine if seed in other or None in other]
         if not seeds:
             continue
-        couples = [(folders[0][s], folders[1].get(s) or folders[1][None]) for s in seeds]
+        couples = [(mine[seed], other.get(seed) or other[None]) for seed in seeds]
         values = np.array([[evidence.value(f, metric) for f in couple] for couple in couples])
         if metric.ratio:
             values = np.log(values)
-        known = _item_error(evidence, couples) if metric.items else 0.0
+        known = item_error(evidence, couples) if metric.items else 0.0
         found[pair] = estimate(values[:, 0] - values[:, 1], known)
     return found
 
@@ -299,7 +283,7 @@ def _folders(
     return {run.seed: evidence.layout.run(run) for run in methods.get(method, ())}
 
 
-def _item_error(evidence: Evidence, couples: Sequence[tuple[Path, Path]]) -> float:
+def item_error(evidence: Evidence, couples: Sequence[tuple[Path, Path]]) -> float:
     """Standard error, in points, that the benchmark's items give the average of the differences.
 
     All seeds are scored on the same items, so differences are averaged over seeds before their

@@ -1,7 +1,7 @@
 """Claims that no run decides: gradients, FLOPs, parameter accounts, and the paper's own teachers.
 
-Each function is a statistic as in ``analysis.claims.evidence``. What it finds is computed, so it
-has neither interval nor p-value: it holds or it does not.
+Each function is a statistic as in ``evidence``, of the claim that ``listed`` gives to it. What it
+finds is computed, so it has neither interval nor p-value: it holds or it does not.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pandas as pd
 
 from analysis.claims.evidence import Evidence, NotTestable, teacher_metrics
 from analysis.claims.statistics import ALL, Finding
-from analysis.figures.gradients import student_probabilities, teacher_probabilities
+from analysis.figures.gradients import gradients, teacher_probabilities
 from analysis.reported.audit import BF16_PEAK, WEEK_HOURS
 from analysis.reported.values import quantities, quantity
 from analysis.results import pair_name, paper_pairs, paper_suite
@@ -28,48 +28,26 @@ BILLION = 1e9
 
 
 def _exact(what: str, effect: float, unit: str, holds: bool, *remarks: str) -> list[Finding]:
-    return [
-        Finding(
-            scope=ALL, what=what, effect=effect, unit=unit, holds=holds, kind="", remarks=remarks
-        )
-    ]
+    shown = {"what": what, "effect": effect, "unit": unit, "remarks": remarks}
+    return [Finding(scope=ALL, holds=bool(holds), kind="", **shown)]
 
 
 # --- Section 2 and 2.1, from autograd ------------------------------------------------------------
 
 
-def _gradients(student_mass: float, k: int = 10, beta: float = 2.0) -> dict[str, np.ndarray]:
-    """Probabilities and gradients by autograd, over a vocabulary whose first ``k`` are the modes.
-
-    The sequence has one token, so beta(X) = beta / alpha_K. Keys: teacher, student, kl, tad, factor
-    (beta(X)).
-    """
-    import torch
-
-    from tad.divergences import forward_kl, tail_aware
-
-    teacher = teacher_probabilities(k)
-    student = student_probabilities(teacher, k, student_mass)
-    found = {"teacher": teacher, "student": student, "factor": beta / teacher[k:].sum()}
-    target = torch.tensor(np.log(teacher))[None, None]
-    for name, divergence in (
-        ("kl", forward_kl),
-        ("tad", lambda s, t: tail_aware(s, t, k=k, beta=beta)),
-    ):
-        logits = torch.tensor(np.log(student))[None, None].requires_grad_()
-        divergence(logits, target).sum().backward()
-        found[name] = logits.grad[0, 0].numpy()
-    return found
-
-
 MASSES = (0.6, 0.7, 0.8, 0.9, 0.99)
 """Top-K masses of students; the teacher's is ``analysis.figures.gradients.TEACHER_MASS``, 0.8."""
 
-K = 10
+K, BETA = 10, 2.0
+
+
+def _gradients(mass: float) -> dict[str, np.ndarray]:
+    """Teacher, student, and the gradients ``kl`` and ``tad`` of its logits, (V,) each."""
+    found = gradients([mass], K, BETA)
+    return {name: values.reshape(-1) for name, values in found.items()}
 
 
 def split_is_exact(evidence: Evidence) -> list[Finding]:
-    """Eq. 2: with beta(X) = 1 the divergence is the KL divergence."""
     import torch
 
     from tad.divergences import forward_kl, tail_aware
@@ -88,47 +66,42 @@ def split_is_exact(evidence: Evidence) -> list[Finding]:
 
 
 def modes_keep_their_gradient(evidence: Evidence) -> list[Finding]:
-    """Section 2.1: TAD does not change the gradient of the top-K logits."""
     gap = max(float(np.abs(g["tad"] - g["kl"])[:K].max()) for g in map(_gradients, MASSES))
     return _exact("largest change of a top-K gradient", gap, "nats/logit", gap < ROUNDING)
 
 
 def equation_six(evidence: Evidence) -> list[Finding]:
-    """Eq. 6 is the gradient of Eq. 3 for tail logits."""
     gap = 0.0
     for g in map(_gradients, MASSES):
         student, teacher = g["student"][K:], g["teacher"][K:]
-        ratio = teacher.sum() / student.sum()
-        printed = student - teacher + (g["factor"] - 1) * (student * ratio - teacher)
+        second = student * (teacher.sum() / student.sum()) - teacher
+        printed = student - teacher + (BETA / teacher.sum() - 1) * second
         gap = max(gap, float(np.abs(g["tad"][K:] - printed).max()))
     return _exact("largest gap to autograd", gap, "nats/logit", gap < ROUNDING)
 
 
 def fixed_point(evidence: Evidence) -> list[Finding]:
-    """Section 2.1: the gradient vanishes where the student is the teacher, as for KL."""
     import torch
 
     from tad.divergences import tail_aware
 
     target = torch.tensor(np.log(teacher_probabilities(K)))[None, None]
     logits = target.clone().requires_grad_()
-    tail_aware(logits, target, k=K, beta=2.0).sum().backward()
+    tail_aware(logits, target, k=K, beta=BETA).sum().backward()
     gap = float(logits.grad.abs().max())
     return _exact("largest gradient there", gap, "nats/logit", gap < ROUNDING)
 
 
 def lower_bound(evidence: Evidence) -> list[Finding]:
-    """Section 2.1: above the teacher's top-K mass, each tail gradient is at least
-    beta(X) (pS - pT)."""
-    slack = min(
-        float((g["tad"][K:] - g["factor"] * (g["student"][K:] - g["teacher"][K:])).min())
-        for g in map(_gradients, MASSES[2:])
-    )
+    slack = np.inf
+    for g in map(_gradients, MASSES[2:]):
+        student, teacher = g["student"][K:], g["teacher"][K:]
+        bound = BETA / teacher.sum() * (student - teacher)
+        slack = min(slack, float((g["tad"][K:] - bound).min()))
     return _exact("smallest margin over the bound", slack, "nats/logit", slack > -ROUNDING)
 
 
 def stronger_than_kl(evidence: Evidence) -> list[Finding]:
-    """Section 2.1: there, the gradient of tail logits is stronger than KL's."""
     g = _gradients(MASSES[-1])
     ratio = g["tad"][K:] / g["kl"][K:]
     remark = (
@@ -141,12 +114,8 @@ def stronger_than_kl(evidence: Evidence) -> list[Finding]:
 
 
 def tail_mass_rises(evidence: Evidence) -> list[Finding]:
-    """Section 2.1: above the teacher's top-K mass, the second term of Eq. 6 makes the student's
-    tail mass rise.
-
-    The tail mass a changes by p_i (1 - a) with a tail logit and by -p_i a with a top-K one, which
-    gives its rate under a step down either gradient on the logits.
-    """
+    """The tail mass a changes by p_i (1 - a) with a tail logit and by -p_i a with a top-K one,
+    which gives its rate under a step down either gradient on the logits."""
     extra, total = [], 0.0
     for g in map(_gradients, MASSES[3:]):
         student, alpha = g["student"], g["student"][K:].sum()
@@ -169,15 +138,9 @@ def _petaflops(pair: str, method: str) -> float:
     return petaflops(paper_suite(), pair, method)
 
 
-def _all_pairs() -> list[str]:
-    """The paper's students from scratch."""
-    return paper_pairs("figure1")
-
-
 def same_flops(evidence: Evidence) -> list[Finding]:
-    """TAD costs what Vanilla KD costs, the loss's own elementwise work counted (abstract)."""
     gaps = []
-    for pair in _all_pairs():
+    for pair in paper_pairs("figure1"):
         account = pair_account(paper_suite(), pair)
         context = paper_suite().stages["scratch"].context
         costs = [account.cost(method, context=context) for method in ("tad", BASELINE)]
@@ -188,7 +151,6 @@ def same_flops(evidence: Evidence) -> list[Finding]:
 
 
 def miniplm_overhead(evidence: Evidence) -> list[Finding]:
-    """MiniPLM has 33% to 50% more FLOPs than Vanilla KD (Section 3.2.1)."""
     percent = {
         pair: 100 * (_petaflops(pair, "miniplm") / _petaflops(pair, BASELINE) - 1)
         for pair in paper_pairs("table1")
@@ -201,7 +163,6 @@ def miniplm_overhead(evidence: Evidence) -> list[Finding]:
 
 
 def generation_is_dearest(evidence: Evidence) -> list[Finding]:
-    """Table 3: Vanilla KD = TAD < MiniPLM < MiniLLM < Seq-KD."""
     order = ("tad", "miniplm", "minillm", "seq_kd")
     costs = [[_petaflops(pair, method) for method in order] for pair in paper_pairs("table1")]
     holds = all(cost == sorted(cost) for cost in costs)
@@ -214,19 +175,16 @@ def generation_is_dearest(evidence: Evidence) -> list[Finding]:
 
 
 def exceeds_1e19(evidence: Evidence) -> list[Finding]:
-    """Vanilla KD and TAD exceed 1e19 FLOPs a billion tokens for the larger teachers (3.2.2)."""
-    least = (
-        min(_petaflops(pair, m) for pair in paper_pairs("table4") for m in (BASELINE, "tad")) * 1e18
-    )
+    pairs = paper_pairs("table4")
+    least = 1e18 * min(_petaflops(pair, m) for pair in pairs for m in (BASELINE, "tad"))
     return _exact("smallest of three pairs", least, "FLOPs / 1B tokens", least > 1e19)
 
 
 def week_of_one_gpu(evidence: Evidence) -> list[Finding]:
-    """2B tokens a week and H100 is what the compute needs (Sections 1, 3.2.1)."""
     use = [
         100 * _petaflops(pair, "tad") * 1e9 * paper_suite().pairs[pair].tokens["scratch"]
         / (paper_suite().pairs[pair].gpus * WEEK_HOURS * 3600 * BF16_PEAK)
-        for pair in _all_pairs()
+        for pair in paper_pairs("figure1")
     ]  # fmt: skip
     remark = "taken as met if a week means at least 20% of the peak; speed is not measured here"
     return _exact("largest share of peak", max(use), "% of dense bf16", max(use) >= 20, remark)
@@ -239,7 +197,6 @@ def _sizes() -> pd.DataFrame:
 
 
 def printed_sizes(evidence: Evidence) -> list[Finding]:
-    """Each size of Table 9 is a count of the printed shape's parameters."""
     misses = [pair_name(pair) for pair, fits in _sizes()["fits"].items() if not fits]
     remarks = [f"no count rounds to the printed size of {', '.join(misses)}"] if misses else []
     return _exact("students without such a count", len(misses), f"of {len(_sizes())}", not misses,
@@ -247,7 +204,6 @@ def printed_sizes(evidence: Evidence) -> list[Finding]:
 
 
 def active_is_non_embedding(evidence: Evidence) -> list[Finding]:
-    """All students have about 1B active (non-embedding) parameters, the 0.5B one 475M."""
     claimed = dict.fromkeys(_sizes().index, quantity("active_all")) | quantities("active")
     gaps = {p: 100 * (_sizes().loc[p, "non_embedding"] / a - 1) for p, a in claimed.items()}
     worst = max(gaps.values(), key=abs)
@@ -266,7 +222,6 @@ def _own_teachers(evidence: Evidence) -> dict[str, dict[str, float]]:
 
 
 def mismatch_range(evidence: Evidence) -> list[Finding]:
-    """Next token and mode disagree in 39% to 46% of positions (Section 2, Figure 2)."""
     percent = [100 * metrics["mismatch"] for metrics in _own_teachers(evidence).values()]
     low, high = quantity("fig2_mismatch_min") - 0.5, quantity("fig2_mismatch_max") + 0.5
     holds = all(low <= value <= high for value in percent)
@@ -275,11 +230,10 @@ def mismatch_range(evidence: Evidence) -> list[Finding]:
 
 
 def larger_teachers_agree_more(evidence: Evidence) -> list[Finding]:
-    """Larger teachers have lower mismatch rates (Section 2)."""
     metrics = _own_teachers(evidence)
     sizes = {
         evidence.suite.pairs[pair].teacher: pair_account(evidence.suite, pair).teacher.linear
-        for pair in _all_pairs()
+        for pair in paper_pairs("figure1")
         if evidence.suite.pairs[pair].teacher in metrics
     }
     percent = [100 * metrics[teacher]["mismatch"] for teacher in sorted(sizes, key=sizes.get)]

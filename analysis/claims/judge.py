@@ -13,8 +13,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -39,8 +39,7 @@ from tad.experiment.config import Suite
 VERDICTS = (SUPPORTED, CONTRADICTED, INCONCLUSIVE, NOT_TESTABLE)
 
 
-@dataclass(frozen=True)
-class Judged:
+class Judged(NamedTuple):
     """A claim in one scope with its verdict; ``adjusted`` is Holm's p-value, NaN for none."""
 
     claim: Claim
@@ -90,78 +89,44 @@ def frame(judged: Sequence[Judged]) -> pd.DataFrame:
     sides), p_holm, replicates, of, verdict, remarks.
     """
     rows = []
-    for entry in judged:
-        claim, found = entry.claim, entry.finding
+    for claim, found, adjusted, judgement in judged:
         rows.append(
-            {
-                "id": claim.id,
-                "section": claim.section,
-                "claim": claim.statement,
-                "needs": claim.needs,
-                "scope": found.scope,
-                "statistic": found.what,
-                "effect": found.effect,
-                "unit": found.unit,
-                "low": found.low,
-                "high": found.high,
-                "p": found.p,
-                "p_holm": entry.adjusted,
-                "replicates": found.replicates,
-                "of": found.kind if found.holds is None else "exact",
-                "verdict": entry.verdict,
-                "remarks": "; ".join([*filter(None, [found.reason]), *found.remarks]),
-            }
+            {"id": claim.id, "section": claim.section, "claim": claim.statement}
+            | {"needs": claim.needs, "scope": found.scope, "statistic": found.what}
+            | {key: getattr(found, key) for key in ("effect", "unit", "low", "high", "p")}
+            | {"p_holm": adjusted, "replicates": found.replicates}
+            | {"of": found.kind if found.holds is None else "exact", "verdict": judgement}
+            | {"remarks": "; ".join([*filter(None, [found.reason]), *found.remarks])}
         )
     return pd.DataFrame(rows)
 
 
-# --- The tables ----------------------------------------------------------------------------------
-
-
-def claims_table(suite: Suite, numbers: pd.DataFrame) -> Table:
-    """The verdicts to read, one row a claim."""
-    counts = Counter(numbers["verdict"])
-    summary = ", ".join(f"{counts[name]} {name}" for name in VERDICTS)
-    rows = [
-        [row["id"], row["section"], row["claim"], row["verdict"], *_cells(row)]
-        for row in numbers.to_dict("records")
-    ]
-    header = ["Claim", "Where", "Statement", "Verdict", "Statistic", "Why, remarks"]
-    header += ["Effect", "95% interval", "p (Holm)", "n"]
-    return Table(
-        title=f"Claims of the paper, judged at scale {suite.scale}",
-        header=header,
-        rows=rows,
-        notes=[f"{len(numbers)} claims: {summary}.", *_notes(suite)],
-        left=6,
-        bold=frozenset(_decided(numbers, column=3)),
-    )
-
-
-def pairs_table(suite: Suite, numbers: pd.DataFrame) -> Table:
-    """The same claims pair by pair."""
-    rows, last = [], None
+def claims_table(suite: Suite, numbers: pd.DataFrame, *, by_pair: bool = False) -> Table:
+    """The verdicts to read, one row a claim, or one a claim and pair."""
+    shown, rows, last = ["scope"] if by_pair else ["section", "claim"], [], None
     for row in numbers.to_dict("records"):
-        name = "" if row["id"] == last else row["id"]
+        name = "" if by_pair and row["id"] == last else row["id"]
+        rows.append([name, *(row[key] for key in shown), row["verdict"], *_cells(row)])
         last = row["id"]
-        rows.append([name, row["scope"], row["verdict"], *_cells(row)])
-    header = ["Claim", "Pair", "Verdict", "Statistic", "Why, remarks"]
-    header += ["Effect", "95% interval", "p (Holm)", "n"]
-    notes = ["A family of tests of its own for Holm's correction.", *_notes(suite)]
+    counts, column = Counter(numbers["verdict"]), 1 + len(shown)
+    summary = ", ".join(f"{counts[name]} {name}" for name in VERDICTS)
+    first = f"{len(numbers)} claims: {summary}."
+    title = f"Claims of the paper, judged at scale {suite.scale}"
+    if by_pair:
+        first = "A family of tests of its own for Holm's correction."
+        title = f"Claims pair by pair, scale {suite.scale}"
+    decided = [at for at, row in enumerate(rows) if row[column] in (SUPPORTED, CONTRADICTED)]
+    header = ["Claim", *(["Pair"] if by_pair else ["Where", "Statement"]), "Verdict"]
+    header += ["Statistic", "Why, remarks", "Effect", "95% interval", "p (Holm)", "n"]
     return Table(
-        title=f"Claims pair by pair, scale {suite.scale}",
+        title=title,
         header=header,
         rows=rows,
-        notes=notes,
-        left=5,
-        bold=frozenset(_decided(numbers, column=2)),
-        blocks=blocks(numbers["id"].tolist()),
+        notes=[first, *_notes(suite)],
+        left=column + 3,
+        bold=frozenset((at, column) for at in decided),
+        blocks=blocks(numbers["id"].tolist()) if by_pair else frozenset(),
     )
-
-
-def _decided(numbers: pd.DataFrame, column: int) -> list[tuple[int, int]]:
-    decided = numbers["verdict"].isin([SUPPORTED, CONTRADICTED]) if len(numbers) else []
-    return [(at, column) for at, yes in enumerate(decided) if yes]
 
 
 def _cells(row: dict) -> list[str]:
@@ -173,19 +138,15 @@ def _cells(row: dict) -> list[str]:
     interval = ""
     if not math.isnan(row["low"]):
         interval = f"[{_signed(row['low'])}, {_signed(row['high'])}]"
-    p = "" if math.isnan(row["p_holm"]) else _p_value(row["p_holm"])
+    p = "" if math.isnan(row["p_holm"]) else f"{row['p_holm']:.3f}"
+    if row["p_holm"] < 0.001:
+        p = "< 0.001"
     replicates = f"{row['replicates']} {row['of']}" if row["replicates"] else ""
-    if exact:
-        replicates = "exact"
-    return [row["statistic"], row["remarks"], effect, interval, p, replicates]
+    return [row["statistic"], row["remarks"], effect, interval, p, "exact" if exact else replicates]
 
 
 def _signed(value: float) -> str:
     return "0" if value == 0 else f"{value:+.3g}"
-
-
-def _p_value(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _notes(suite: Suite) -> list[str]:
@@ -212,7 +173,7 @@ def write(suite: Suite, root: Path) -> None:
     claims_table(suite, whole).write(root / "tables", "claims", whole)
     if parts.empty:
         parts = whole.iloc[:0]
-    pairs_table(suite, parts).write(root / "tables", "claims_by_pair", parts)
+    claims_table(suite, parts, by_pair=True).write(root / "tables", "claims_by_pair", parts)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

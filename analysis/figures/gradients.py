@@ -13,6 +13,7 @@ their top K have in all, and how they share the rest out. Both gradients come fr
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,43 +67,53 @@ def student_probabilities(teacher: np.ndarray, k: int, mass: float) -> np.ndarra
     return student
 
 
-def gradient_table(k: int = 10, beta: float = 2.0) -> pd.DataFrame:
-    """Gradients of tail logits by autograd, one row a student mass and token.
+def gradients(masses: Iterable[float], k: int = 10, beta: float = 2.0) -> dict[str, np.ndarray]:
+    """Both gradients of the logits by autograd, for students of these top-K masses.
 
-    Columns: student_mass; share (0.5, 1, 1.5, or ``sum`` for the whole tail); p_student; p_teacher;
-    kl and tad, the gradients of the two divergences in nats a unit of logit. The sequence has one
-    token, so beta(X) = beta / alpha_K. Raises ValueError for a ``k`` or ``beta`` that
-    ``tad.divergences.tail_aware`` refuses.
+    Keys: ``teacher`` (V,), ``student``, ``kl`` and ``tad`` (S, V), the gradients in nats a unit of
+    logit. Sequences have one token, so beta(X) = beta / alpha_K. Raises ValueError for a ``k`` or
+    ``beta`` that ``tad.divergences.tail_aware`` refuses.
     """
     import torch
 
     from tad.divergences import forward_kl, tail_aware
 
     teacher = teacher_probabilities(k)
-    students = np.stack([student_probabilities(teacher, k, mass) for mass in STUDENT_MASSES])
-    # Sequences of one token: (students, 1, vocabulary).
+    students = np.stack([student_probabilities(teacher, k, mass) for mass in masses])
     target = torch.tensor(np.log(teacher)).expand(len(students), 1, -1)
-
-    def gradient(divergence, **knobs) -> np.ndarray:
+    found = {"teacher": teacher, "student": students}
+    for name, divergence, knobs in (
+        ("kl", forward_kl, {}),
+        ("tad", tail_aware, {"k": k, "beta": beta}),
+    ):
         logits = torch.tensor(np.log(students))[:, None].requires_grad_()
         divergence(logits, target, **knobs).sum().backward()
-        return logits.grad[:, 0].numpy()
+        found[name] = logits.grad[:, 0].numpy()
+    return found
 
-    kl, tad = gradient(forward_kl), gradient(tail_aware, k=k, beta=beta)
-    frames = []
-    for share, token in zip(SHARES, (k, k + 2, k + 1), strict=True):
-        values = {
-            "p_student": students[:, token], "p_teacher": teacher[token],
-            "kl": kl[:, token], "tad": tad[:, token],
-        }  # fmt: skip
-        frames.append(
-            pd.DataFrame({"student_mass": STUDENT_MASSES, "share": f"{share:g}", **values})
+
+def gradient_table(k: int = 10, beta: float = 2.0) -> pd.DataFrame:
+    """Gradients of tail logits, one row a student mass and token.
+
+    Columns: student_mass; share (0.5, 1, 1.5, or ``sum`` for the whole tail); p_student; p_teacher;
+    kl and tad as in ``gradients``.
+    """
+    found = gradients(STUDENT_MASSES, k, beta)
+    parts = {f"{share:g}": [at] for share, at in zip(SHARES, (k, k + 2, k + 1), strict=True)}
+    parts[SUM] = slice(k, None)
+    frames = [
+        pd.DataFrame(
+            {
+                "student_mass": STUDENT_MASSES,
+                "share": share,
+                "p_student": found["student"][:, tokens].sum(axis=1),
+                "p_teacher": found["teacher"][tokens].sum(),
+                "kl": found["kl"][:, tokens].sum(axis=1),
+                "tad": found["tad"][:, tokens].sum(axis=1),
+            }
         )
-    values = {
-        "p_student": students[:, k:].sum(axis=1), "p_teacher": teacher[k:].sum(),
-        "kl": kl[:, k:].sum(axis=1), "tad": tad[:, k:].sum(axis=1),
-    }  # fmt: skip
-    frames.append(pd.DataFrame({"student_mass": STUDENT_MASSES, "share": SUM, **values}))
+        for share, tokens in parts.items()
+    ]
     return pd.concat(frames, ignore_index=True)
 
 

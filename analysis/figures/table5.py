@@ -55,11 +55,8 @@ def figure(curves: Sequence[Curves], repeated: Repeated) -> Figure:
         _draw_variants(column[2], curve, repeated)
     axes[0, 0].set_ylabel("CLM + KL (nats/token)")
     axes[1, 0].set_ylabel(f"minus {Method.parse(BASELINE).label}")
-    for axis in axes[1, 1:]:
-        axis.set_ylabel("")
-    axes[2, 0].set_yticks(range(len(VARIANTS)), [_variant_label(name) for name in VARIANTS])
-    for axis in axes[2, 1:]:
-        axis.set_yticks(range(len(VARIANTS)), [""] * len(VARIANTS))
+    for at, axis in enumerate(axes[2]):
+        axis.set_yticks(range(len(VARIANTS)), [""] * len(VARIANTS) if at else _variant_labels())
     _legend(page, axes)
     return page
 
@@ -101,7 +98,6 @@ def _draw_losses(losses: Axes, gaps: Axes, curve: Curves) -> None:
         ]
         reach = 4 * np.abs(values).max()
         gaps.set_ylim(-reach, reach)
-    gaps.set_ylabel("")
     for axis in (losses, gaps):
         for at in (curve.budget, *curve.targets):
             axis.axvline(at, color=style.GREY, lw=0.7, ls="-" if at == curve.budget else ":")
@@ -123,39 +119,36 @@ def _grid(fit: Fit, end: float) -> np.ndarray:
 
 
 def _draw_curve(axis: Axes, name: str, fit: Fit, end: float) -> None:
-    """Points of a method and its fitted curve with its 95% band, dashed up to ``end`` tokens."""
+    """Points of a method and its fitted curve, up to ``end`` tokens."""
     method = Method.parse(name)
     look = style.method_look(method)
     at = _grid(fit, end)
-    low, high = fit.band(at)
-    inside = at <= fit.tokens.max()
-    beyond = at >= fit.tokens.max()
+    _draw_band(axis, fit, at, (fit.value(at), *fit.band(at)), look["color"])
+    marks = {"color": look["color"], "marker": look["marker"], "markersize": 3}
+    axis.plot(fit.tokens, fit.loss, linestyle="none", alpha=0.6, **marks)
     label = method.label + ("" if fit.identified else " (not identified)")
-    axis.fill_between(at, low, high, color=look["color"], alpha=0.15, lw=0)
-    axis.plot(at[inside], fit.value(at[inside]), color=look["color"])
-    axis.plot(at[beyond], fit.value(at[beyond]), color=look["color"], linestyle="--")
-    axis.plot(
-        fit.tokens, fit.loss, color=look["color"], marker=look["marker"],
-        linestyle="none", alpha=0.6, markersize=3,
-    )  # fmt: skip
-    axis.plot([], [], color=look["color"], marker=look["marker"], markersize=3, label=label)
+    axis.plot([], [], label=label, **marks)
 
 
 def _draw_differences(axis: Axes, fits: Mapping[str, Fit], baseline: str, end: float) -> None:
     """Loss of each other method minus the baseline's, with its paired 95% band."""
     for name, fit in fits.items():
-        if name == baseline:
-            continue
-        look = style.method_look(Method.parse(name))
-        at = _grid(fit, end)
-        value, low, high = difference(fit, fits[baseline], at)
-        inside = at <= fit.tokens.max()
-        beyond = at >= fit.tokens.max()
-        axis.fill_between(at, low, high, color=look["color"], alpha=0.15, lw=0)
-        axis.plot(at[inside], value[inside], color=look["color"])
-        axis.plot(at[beyond], value[beyond], color=look["color"], linestyle="--")
+        if name != baseline:
+            at = _grid(fit, end)
+            gap = difference(fit, fits[baseline], at)
+            _draw_band(axis, fit, at, gap, style.method_look(Method.parse(name))["color"])
     axis.axhline(0, color=style.BLACK, lw=0.6)
-    axis.set_ylabel(f"minus\n{Method.parse(baseline).label}")
+
+
+def _draw_band(
+    axis: Axes, fit: Fit, at: np.ndarray, drawn: tuple[np.ndarray, ...], color: str
+) -> None:
+    """A curve with its band (value, low, high), solid up to the last point and dashed beyond."""
+    value, low, high = drawn
+    inside, beyond = at <= fit.tokens.max(), at >= fit.tokens.max()
+    axis.fill_between(at, low, high, color=color, alpha=0.15, lw=0)
+    axis.plot(at[inside], value[inside], color=color)
+    axis.plot(at[beyond], value[beyond], color=color, linestyle="--")
 
 
 def _comparable(curve: Curves) -> dict[str, Fit]:
@@ -199,8 +192,8 @@ def _reach(curve: Curves, repeated: Repeated, value: str) -> tuple[float, float]
     return low - margin, high + margin
 
 
-def _variant_label(name: str) -> str:
-    return "all points" if name == "all" else name
+def _variant_labels() -> list[str]:
+    return ["all points" if name == "all" else name for name in VARIANTS]
 
 
 def figure_numbers(curves: Sequence[Curves], repeated: Repeated) -> pd.DataFrame:
@@ -213,21 +206,15 @@ def figure_numbers(curves: Sequence[Curves], repeated: Repeated) -> pd.DataFrame
         comparable = _comparable(curve)
         for name, fit in curve.fitted.items():
             at = np.geomspace(fit.tokens.min(), max(curve.targets), GRID)
-            low, high = fit.band(at)
-            parts = [
-                pd.DataFrame({"kind": "point", "tokens": fit.tokens, "loss": fit.loss}),
-                pd.DataFrame(
-                    {"kind": "curve", "tokens": at, "loss": fit.value(at), "low": low, "high": high}
-                ),
-            ]
+            shown = {"curve": (fit.value(at), *fit.band(at))}
             if name in comparable and name != BASELINE:
-                gap, low, high = difference(fit, comparable[BASELINE], at)
-                kind = f"minus {Method.parse(BASELINE).label}"
-                parts.append(
-                    pd.DataFrame(
-                        {"kind": kind, "tokens": at, "loss": gap, "low": low, "high": high}
-                    )
-                )
+                gap = difference(fit, comparable[BASELINE], at)
+                shown[f"minus {Method.parse(BASELINE).label}"] = gap
+            parts = [pd.DataFrame({"kind": "point", "tokens": fit.tokens, "loss": fit.loss})]
+            parts += [
+                pd.DataFrame({"kind": kind, "tokens": at, "loss": value, "low": low, "high": high})
+                for kind, (value, low, high) in shown.items()
+            ]
             parts.append(_parts_of_points(repeated[curve.pair, name], curve.targets))
             frames.append(pd.concat(parts).assign(pair=curve.pair, method=name))
     columns = ["pair", "method", "kind", "variant", "tokens", "loss", "low", "high"]

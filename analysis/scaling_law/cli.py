@@ -1,43 +1,53 @@
-"""Command line of the scaling-law fits; ``python -m analysis.scaling_law.tokens`` runs it."""
+"""Fits of loss against tokens, L(D) = E + B / D^beta, or of tokens and model size.
+
+    tad scaling-law curve.csv --tokens-column tokens --loss-column loss --predict 1e10 1e12
+    tad scaling-law runs.csv --params-column parameters
+
+The table has one row a point; the fit, its 95% intervals and what is wrong with it are printed.
+"""
 
 from __future__ import annotations
 
-import argparse
-import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from analysis.scaling_law.chinchilla import dropping_the_largest
-from analysis.scaling_law.robust import checked
-from analysis.scaling_law.tokens import (
-    Fit,
-    FitError,
-    extrapolate,
-    fit_chinchilla,
-    fit_tokens,
-    sensitivity,
-)
+from analysis.scaling_law.chinchilla import dropping_the_largest, fit_chinchilla
+from analysis.scaling_law.robust import FitError, checked
+from analysis.scaling_law.tokens import Fit, extrapolate, fit_tokens, sensitivity
+from tad.command import command_line, exit_code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line: 0, or 2 after one line on stderr about what is wrong."""
-    options = _parser().parse_args(arguments)
+    """Command line: 0, or 2 after one line on stderr about what is wrong."""
+    parser = command_line("scaling-law", __doc__)
+    add = parser.add_argument
+    add("csv", type=Path, help="table with one row a point")
+    add("--tokens-column", default="tokens", help="training tokens, as counts")
+    add("--loss-column", default="loss", help="loss, nats a token")
+    add("--run-column", help="run (seed) of each point; without it, one run")
+    add("--params-column", help="model parameters: fits the law of N and D")
+    add("--where", nargs="+", default=[], metavar="COLUMN=VALUE", help="row filter")
+    add("--after", type=float, default=0, metavar="TOKENS", help="leave out the start")
+    add("--predict", nargs="+", type=float, default=[], metavar="TOKENS")
+    add("--sensitivity", action="store_true", help="repeat on parts of the points")
+    add("--bootstrap", type=int, default=1000, help="resamples of the N, D law")
+    options = parser.parse_args(arguments)
+    return exit_code("scaling-law", lambda: print("\n".join(_fit(options))))
+
+
+def _fit(options: Namespace) -> list[str]:
     try:
         checked("--predict", options.predict)
         table = read_points(options.csv, options.where)
         if options.after:
             table = table[_column(table, options.tokens_column) > options.after]
-        if options.params_column:
-            print(_chinchilla(table, options))
-        else:
-            print(_curve(table, options))
-    except (FitError, OSError) as error:
-        print(f"analysis.scaling_law.tokens: {options.csv}: {error}", file=sys.stderr)
-        return 2
-    return 0
+        return (_chinchilla if options.params_column else _curve)(table, options)
+    except FitError as error:
+        raise FitError(f"{options.csv}: {error}") from None
 
 
 def read_points(path: Path, where: Sequence[str] = ()) -> pd.DataFrame:
@@ -59,32 +69,13 @@ def read_points(path: Path, where: Sequence[str] = ()) -> pd.DataFrame:
     return table
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m analysis.scaling_law.tokens", description=__doc__
-    )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    fit = commands.add_parser("fit", help="fit E + B / D^beta, or E + A / N^alpha + B / D^beta")
-    fit.add_argument("csv", type=Path, help="table with one row a point")
-    fit.add_argument("--tokens-column", default="tokens", help="training tokens, as counts")
-    fit.add_argument("--loss-column", default="loss", help="loss, nats a token")
-    fit.add_argument("--run-column", help="run (seed) of each point; without it, one run")
-    fit.add_argument("--params-column", help="model parameters: fits the law of N and D")
-    fit.add_argument("--where", nargs="+", default=[], metavar="COLUMN=VALUE", help="row filter")
-    fit.add_argument("--after", type=float, default=0, metavar="TOKENS", help="leave out the start")
-    fit.add_argument("--predict", nargs="+", type=float, default=[], metavar="TOKENS")
-    fit.add_argument("--sensitivity", action="store_true", help="repeat on parts of the points")
-    fit.add_argument("--bootstrap", type=int, default=1000, help="resamples of the N, D law")
-    return parser
-
-
 def _column(table: pd.DataFrame, name: str) -> pd.Series:
     if name not in table:
         raise FitError(f"no column {name!r}; there are {', '.join(map(str, table.columns))}")
     return table[name]
 
 
-def _curve(table: pd.DataFrame, options: argparse.Namespace) -> str:
+def _curve(table: pd.DataFrame, options: Namespace) -> list[str]:
     runs = _column(table, options.run_column) if options.run_column else None
     fit = fit_tokens(
         _column(table, options.tokens_column),
@@ -99,7 +90,7 @@ def _curve(table: pd.DataFrame, options: argparse.Namespace) -> str:
         shown = ["variant", "n", "E", "E_low", "E_high", "beta", "beta_low", "beta_high"]
         shown += [name for name in repeated if name.startswith("loss_at_")]
         lines += ["", repeated[shown].to_string(index=False, float_format="%.4g", na_rep="-")]
-    return "\n".join(lines)
+    return lines
 
 
 def describe(fit: Fit) -> list[str]:
@@ -139,7 +130,7 @@ def _predictions(fit: Fit, targets: Sequence[float]) -> list[str]:
     return lines
 
 
-def _chinchilla(table: pd.DataFrame, options: argparse.Namespace) -> str:
+def _chinchilla(table: pd.DataFrame, options: Namespace) -> list[str]:
     if options.predict or options.sensitivity:
         raise FitError("--predict and --sensitivity belong to the law of tokens alone")
     names = (options.params_column, options.tokens_column, options.loss_column)
@@ -163,7 +154,7 @@ def _chinchilla(table: pd.DataFrame, options: argparse.Namespace) -> str:
     ]
     for count, again in dropping_the_largest(*columns):
         lines.append(f"  {count:>3} left out  E {again.E:.4f}  beta {again.beta:.4f}")
-    return "\n".join(lines)
+    return lines
 
 
 def number(value: float, width: float) -> str:

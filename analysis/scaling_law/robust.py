@@ -13,6 +13,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from tad.command import UserError
+
 DELTA = 1e-3
 """Huber threshold on log residuals (Hoffmann et al. 2022)."""
 
@@ -23,7 +25,7 @@ OUTLIER_SCALES = 2.5
 """Residuals beyond so many robust standard deviations are weighted down in proportion."""
 
 
-class FitError(ValueError):
+class FitError(UserError, ValueError):
     """Data that no fit should be made of; the message is one line that says why."""
 
 

@@ -1,13 +1,9 @@
 """Scaling-law fits with honest intervals: L(D) = E + B / D^beta for one student (Table 5).
 
-    python -m analysis.scaling_law.tokens fit curve.csv --tokens-column tokens --loss-column loss \
-        --predict 1e10 1e11 1e12
-
-`fit_tokens` fits one loss curve over training tokens, `fit_chinchilla` (from ``chinchilla``) the
-losses of many model sizes. E here is the irreducible loss *plus* what this student's size
-costs, so it compares neither with Chinchilla's 1.8 nor across tokenizers. Points must lie on one
-curve: checkpoints of a constant learning rate, or the ends of separate annealed runs. Checkpoints
-of a run whose rate decays are on neither, and no check can tell.
+``fit_tokens`` fits one loss curve over training tokens. E here is the irreducible loss *plus* what
+this student's size costs, so it compares neither with Chinchilla's 1.8 nor across tokenizers.
+Points must lie on one curve: checkpoints of a constant learning rate, or the ends of separate
+annealed runs. Checkpoints of a run whose rate decays are on neither, and no check can tell.
 
 The estimate minimises the sum of Huber(1e-3) over log residuals; intervals are profile-likelihood
 intervals that allow for autocorrelated residuals, and for differences between runs where there are
@@ -19,12 +15,11 @@ from __future__ import annotations
 import warnings as python_warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
-from analysis.scaling_law.chinchilla import ChinchillaFit, fit_chinchilla
 from analysis.scaling_law.intervals import (
     Profile,
     Shift,
@@ -47,25 +42,10 @@ from analysis.scaling_law.robust import (
     robust_weights,
 )
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 MIN_POINTS = 4
 CAUTION_FACTOR = 10
 UNSUPPORTED_FACTOR = 100
 STARTS = 5
-
-__all__ = [
-    "ChinchillaFit",
-    "ExtrapolationWarning",
-    "Fit",
-    "FitError",
-    "difference",
-    "extrapolate",
-    "fit_chinchilla",
-    "fit_tokens",
-    "sensitivity",
-]
 
 
 class ExtrapolationWarning(UserWarning):
@@ -223,8 +203,6 @@ def extrapolate(fit: Fit, targets: Sequence[float]) -> pd.DataFrame:
     Columns: tokens, factor (beyond the largest budget), loss, low, high (95%), E_share (how much
     of the loss is E) and remark (the codes of ``Fit.cautions``, or empty).
     """
-    import pandas as pd
-
     targets = np.asarray(targets, dtype=float)
     loss = fit.value(targets)
     low, high = fit.band(targets)
@@ -299,8 +277,6 @@ def sensitivity(fit: Fit, targets: Sequence[float]) -> pd.DataFrame:
     with ``low_at_T`` and ``high_at_T``. Variants with too few points to fit have empty cells.
     ``without the last third`` shows how well the law foretells points that were kept from it.
     """
-    import pandas as pd
-
     counts, place = np.unique(fit.tokens, return_inverse=True)
     n = len(counts)
     variants = {"all": (slice(0, n), DELTA), "Huber threshold 0.01": (slice(0, n), 1e-2)}

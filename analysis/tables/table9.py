@@ -89,10 +89,11 @@ def table9_frame(suite: Suite) -> pd.DataFrame:
         pair = printed["pair"]
         if pair not in suite.pairs or suite.pairs[pair].student.shape is None:
             raise Table9Error(f"pair {pair} of Table 9 is no student made from its teacher here")
-        shape = suite.pairs[pair].student.shape
-        matrix = shape.layers * shape.hidden_size * shape.intermediate_size
-        gated = _account(suite, Reading(pair)).mlp > 2.5 * matrix
-        rows += [_row(suite, printed, reading) for reading in readings(suite, pair, gated)]
+        own, shape = _account(suite, Reading(pair)), suite.pairs[pair].student.shape
+        gated = own.mlp > 2.5 * shape.layers * shape.hidden_size * shape.intermediate_size
+        for reading in readings(suite, pair, gated):
+            account = _account(suite, reading) if reading.changes else own
+            rows.append(_row(suite, printed, reading, account))
     return pd.DataFrame(rows)
 
 
@@ -111,9 +112,9 @@ def _account(suite: Suite, reading: Reading) -> Any:
     return parameter_account(paper_model(teacher.model_copy(update={"shape": shape})))
 
 
-def _row(suite: Suite, printed: dict, reading: Reading) -> dict[str, object]:
+def _row(suite: Suite, printed: dict, reading: Reading, account: Any) -> dict[str, object]:
     teacher = suite.models[suite.pairs[reading.pair].teacher]
-    shape, account = _shape(suite, reading), _account(suite, reading)
+    shape = _shape(suite, reading)
     matrix = account.embedding
     body = account.attention + account.mlp + account.norm
     if reading.gated_mlp:

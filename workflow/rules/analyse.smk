@@ -18,6 +18,7 @@ for target, drawing in drawn(SUITE):
         params:
             command=drawing.command,
             config=CONFIG,
-            root=TARGET,
+            root=lambda w: TARGET,
+            again=REDRAW,
         shell:
             "tad {params.command} --config {params.config:q} --root {params.root:q} > {log:q} 2>&1"

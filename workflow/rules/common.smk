@@ -4,6 +4,7 @@ import difflib
 import json
 import os
 import shlex
+import time
 from functools import cache
 from pathlib import Path
 
@@ -67,6 +68,9 @@ if SUITE.warm_jobs:
     warm = shlex.quote(str(Path(workflow.basedir) / "workflow" / "warm.py"))
     shell.prefix(f'set -euo pipefail; tad() {{{{ command python {warm} tad "$@"; }}}}; ')
 
+
+# A parameter that is another in each call, so that committed records are drawn whenever asked for.
+REDRAW = time.time_ns() if TARGET != ROOT else None
 
 if TARGET != ROOT:
     # Here, because Snakemake takes a table for up to date when its records can not be made.
@@ -314,11 +318,11 @@ def outputs(drawn):
     """The declared outputs of a drawing, with what the report shows of them.
 
     Committed files (a root in results) are none of them: Snakemake deletes outputs before a job
-    and after one that failed. There a mark is the output, gone once the target is reached, and the
-    files are replaced one by one as they are ready.
+    and after one that failed. There a mark is the output, and the command replaces each file when
+    the new one is whole.
     """
     if TARGET != ROOT:
-        return [temp(touch(f".snakemake/redrawn/{drawn.name}"))]
+        return [touch(f".snakemake/redrawn/{drawn.name}")]
     files = []
     for file, shown in drawn.outputs(SUITE).items():
         path = f"{ROOT}/{file}"

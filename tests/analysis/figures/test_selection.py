@@ -1,20 +1,22 @@
-"""analysis.figures.selection: every candidate is drawn once, on the right side of the line."""
+"""Every candidate is drawn once, on the right side of the line."""
 
 from __future__ import annotations
-
-import io
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from analysis.figures import style
-from analysis.figures.selection import histogram, main, selection_figure, selection_frame
+from analysis.figures.draw import draw, main
+from analysis.figures.selection import histogram, selection_figure, selection_frame
 from tad.records import write_json
+from workflow.items import selection_folder, selection_runs
+
+from ..conftest import CONFIG, SUITE
 
 
 def make(folder, scores, number):
-    folder.mkdir()
+    folder.mkdir(parents=True)
     values = np.asarray(scores, float)
     index = np.arange(len(values))[::-1]
     np.savez(folder / "scores.npz", index=index, teacher=values - 2, reference=-2, score=values)
@@ -49,16 +51,20 @@ def test_equal_scores_can_be_drawn(tmp_path):
         selection_figure({"phi2_1b": frame}).canvas.draw()
 
 
-def test_the_command_writes_figure_and_numbers(tmp_path, capsys):
+def test_a_scale_s_selections_are_drawn_the_same_each_time(tmp_path, capsys):
     rng = np.random.default_rng(0)
-    folders = [make(tmp_path / name, rng.normal(size=200), 100) for name in "ab"]
-    arguments = [f"phi2_1b={folders[0]}", f"qwen_1b={folders[1]}", "--out", str(tmp_path / "f")]
-    assert main(arguments) == 0
-    first = [(tmp_path / f"f.{suffix}").read_bytes() for suffix in ("pdf", "png", "csv")]
-    assert main(arguments) == 0
-    assert first == [(tmp_path / f"f.{suffix}").read_bytes() for suffix in ("pdf", "png", "csv")]
-    table = pd.read_csv(io.BytesIO(first[2]))
-    assert table.groupby("pair")[["kept", "dropped"]].sum().to_numpy().tolist() == [[100, 100]] * 2
-    for wrong in (["nowhere"], [f"a={folders[0]}", f"a={folders[0]}"], [f"a={tmp_path}"]):
-        assert main([*wrong, "--out", str(tmp_path / "g")]) == 2
-        assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    runs = selection_runs(SUITE)
+    folders = [make(tmp_path / selection_folder(run), rng.normal(size=200), 100) for run in runs]
+    files = [tmp_path / "figures" / f"selection.{suffix}" for suffix in ("pdf", "png", "csv")]
+    draw("selection", SUITE, tmp_path)
+    first = [path.read_bytes() for path in files]
+    draw("selection", SUITE, tmp_path)
+    assert first == [path.read_bytes() for path in files]
+    table = pd.read_csv(files[2])
+    counts = table.groupby("pair")[["kept", "dropped"]].sum().to_numpy().tolist()
+    assert counts == [[100, 100]] * len(runs)
+    (folders[-1] / "scores.npz").unlink()
+    arguments = ["selection", "--root", str(tmp_path), "--config", str(CONFIG / "smoke.yaml")]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert str(folders[-1]) in error and error.count("\n") == 1

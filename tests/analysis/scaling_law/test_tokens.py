@@ -1,151 +1,26 @@
-"""Scaling-law fits: against published fits, on made-up curves with known truth, and on bad data."""
+"""Fits of loss against tokens: on curves with known truth, and on bad data."""
 
 from __future__ import annotations
 
-import json
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import optimize
 
-from analysis.scaling_law.chinchilla import Problem, dropping_the_largest
-from analysis.scaling_law.robust import huber
+from analysis.scaling_law.robust import FitError, huber
 from analysis.scaling_law.tokens import (
     ExtrapolationWarning,
-    FitError,
     difference,
     extrapolate,
-    fit_chinchilla,
     fit_tokens,
     sensitivity,
 )
-from analysis.scaling_law.tokens import cli as scaling_cli
 
-SHARED = Path(__file__).parents[3] / "shared" / "data" / "scaling"
+from .curve import BETA, SHARED, B, E, case, codes, curve, fit_case, needs_data, truth
+
 TARGETS = [1e10, 1e11, 1e12]
-needs_data = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no scaling data at {SHARED}")
-
-E, B, BETA = 2.87, 563.0, 0.33
-"""Truth of the simulated curves: what Table 5 implies for Gemma2 and vanilla KD."""
-
-
-def curve(n: int, *, noise: float = 0.0, seed: int = 0, shift: float = 0.0):
-    tokens = np.geomspace(5e7, 2e9, n)
-    errors = noise * np.random.default_rng(seed).standard_normal(n) + shift
-    return tokens, (E + B * tokens**-BETA) * np.exp(errors)
-
-
-def truth(tokens):
-    return E + B * np.asarray(tokens) ** -BETA
-
-
-def codes(fit) -> set[str]:
-    return {line.partition(":")[0] for line in fit.warnings}
-
-
-def case(name: str) -> pd.DataFrame:
-    cases = pd.read_csv(SHARED / "d_only_cases.csv")
-    return cases[cases["case"] == name]
-
-
-def fit_case(name: str):
-    rows = case(name)
-    return fit_tokens(rows["tokens"], rows["loss"]), rows.iloc[0]
-
-
-# --- The law of N and D against the published refit ----------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def points() -> pd.DataFrame:
-    return pd.read_csv(SHARED / "chinchilla_points.csv")
-
-
-@pytest.fixture(scope="module")
-def known() -> dict:
-    return json.loads((SHARED / "known_fits.json").read_text())
-
-
-@needs_data
-def test_chinchilla_meets_the_known_fit_and_its_standard_errors(points, known):
-    kept = points[points["in_240"] == 1]
-    fit = fit_chinchilla(kept["n_params"], kept["d_tokens"], kept["loss"], bootstrap=600, seed=1)
-    want = known["this_refit"]
-    assert fit.objective <= 0.00101830
-    assert pytest.approx(want["E"], abs=0.002) == fit.E
-    assert fit.alpha == pytest.approx(want["alpha"], abs=0.001)
-    assert fit.beta == pytest.approx(want["beta"], abs=0.001)
-    assert pytest.approx(want["A"], rel=0.02) == fit.A
-    assert pytest.approx(want["B"], rel=0.03) == fit.B
-    assert fit.agreement > 0.5
-    assert fit.standard_errors == pytest.approx(want["bootstrap"]["se"], rel=0.15)
-    value, low, high = fit.predict(70e9, 1.4e12)
-    assert low < value < high and high - low < 0.1
-
-
-@needs_data
-def test_chinchilla_on_all_points_shows_what_the_selection_does(points, known):
-    fit = fit_chinchilla(points["n_params"], points["d_tokens"], points["loss"], bootstrap=2)
-    want = known["this_refit"]["all_245"]
-    assert fit.objective == pytest.approx(want["objective"], rel=1e-4)
-    assert fit.beta == pytest.approx(want["beta"], abs=0.001)
-    assert pytest.approx(want["E"], abs=0.002) == fit.E
-
-
-@needs_data
-def test_chinchilla_shows_how_much_the_choice_of_runs_decides(points):
-    found = dropping_the_largest(points["n_params"], points["d_tokens"], points["loss"])
-    assert [count for count, _ in found] == [0, 1, 3, 5, 10]
-    betas, floors = zip(*((fit.beta, fit.E) for _, fit in found), strict=True)
-    assert betas == pytest.approx([0.453, 0.412, 0.383, 0.367, 0.358], abs=0.001)
-    assert floors == pytest.approx([1.891, 1.855, 1.832, 1.817, 1.807], abs=0.001)
-
-
-@needs_data
-def test_objective_values_of_published_parameters(points, known):
-    kept = points[points["in_240"] == 1]
-    logs = np.log(kept[["n_params", "d_tokens"]].to_numpy().T)
-    problem = Problem(logs, np.log(kept["loss"].to_numpy()))
-
-    def objective(fit):
-        theta = np.array([*np.log([fit["E"], fit["A"], fit["B"]]), fit["alpha"], fit["beta"]])
-        return problem.scaled(theta)[0] * problem.delta**2
-
-    wanted = known["this_refit"]["objective_at"]
-    rounded = objective(known["hoffmann_2022"]["body_rounded"])
-    assert rounded == pytest.approx(wanted["hoffmann_rounded"], rel=1e-3)
-    assert objective(known["this_refit"]) == pytest.approx(0.00101827402, rel=1e-4)
-
-
-def test_gradient_agrees_with_finite_differences():
-    generator = np.random.default_rng(0)
-    problem = Problem(generator.normal(size=(2, 30)), generator.normal(1, 0.1, 30), delta=0.05)
-    theta = np.array([0.5, -0.2, 0.1, 0.3, 0.4])
-    numeric = optimize.approx_fprime(theta, lambda t: problem.scaled(t)[0], 1e-7)
-    np.testing.assert_allclose(problem.scaled(theta)[1], numeric, rtol=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("parameters", "tokens", "reason"),
-    [
-        (np.ones(5), np.ones(5), "at least 10"),
-        (np.full(12, 1e8), np.geomspace(1e8, 1e9, 12), "parameters: fewer than 3"),
-        (
-            np.geomspace(1e8, 1e9, 12),
-            np.r_[np.nan, np.geomspace(1e8, 1e9, 11)],
-            "tokens: value nan",
-        ),
-    ],
-)
-def test_chinchilla_refuses(parameters, tokens, reason):
-    with pytest.raises(FitError, match=reason):
-        fit_chinchilla(parameters, tokens, np.linspace(4, 3, len(parameters)))
-
-
-# --- The law of tokens on curves with known truth ------------------------------------------------
 
 
 @needs_data
@@ -200,8 +75,9 @@ def test_without_the_transient_the_truth_is_found():
 
 
 @needs_data
-def test_real_curves_foretell_their_last_point(points):
+def test_real_curves_foretell_their_last_point():
     """Model sizes with many runs: the largest budget, x5 to x8 beyond the rest, is foretold."""
+    points = pd.read_csv(SHARED / "chinchilla_points.csv")
     covered, errors = [], []
     for _, group in points[points["in_240"] == 1].groupby("size_group"):
         group = group.sort_values("d_tokens")
@@ -277,8 +153,6 @@ def test_differences_between_runs_widen_the_interval():
     assert high[0] - low[0] > 2 * (single[1][0] - single[0][0])
 
 
-# --- What must be refused or warned of -----------------------------------------------------------
-
 TOKENS = np.geomspace(1e8, 1e9, 6)
 
 
@@ -352,9 +226,6 @@ def test_short_range_is_flagged():
     assert "short-range" in codes(fit)
 
 
-# --- Differences, sensitivity, figures, command line ---------------------------------------------
-
-
 def shared_noise_pair(seed: int = 0):
     generator = np.random.default_rng(seed)
     tokens = np.geomspace(5e7, 2e9, 20)
@@ -401,72 +272,3 @@ def test_sensitivity_lists_every_variant_and_leaves_gaps():
     assert np.isnan(table.loc["without the first 50%", "beta"])
     assert table.loc["all", "loss_at_1e+10"] == pytest.approx(truth(1e10), abs=0.1)
     assert table.loc["without the first 2", "n"] == 4
-
-
-def test_curve_is_solid_inside_the_data_and_dashed_beyond():
-    from analysis.figures.scaling import dropped_points, extrapolation
-
-    from analysis.figures import style
-
-    baseline, method = shared_noise_pair()
-    fits = {"vanilla_kd": baseline, "tad-k10-b2": method}
-    with style.paper_style():
-        figure = extrapolation(fits, baseline="vanilla_kd")
-        top, residuals, paired = figure.axes
-        for line in top.lines:
-            if line.get_linestyle() == "--":
-                assert min(line.get_xdata()) == pytest.approx(2e9)
-            elif line.get_linestyle() == "-" and len(line.get_xdata()) > 2:
-                assert max(line.get_xdata()) == pytest.approx(2e9)
-        assert sum(line.get_linestyle() == "--" for line in top.lines) == 2
-        assert len(top.collections) == 2 and len(paired.collections) == 1
-        assert residuals.lines
-        with pytest.raises(FitError, match="baseline 'rkl' is not among"):
-            extrapolation(fits, baseline="rkl")
-        tables = {name: sensitivity(fit, [1e12]) for name, fit in fits.items()}
-        assert len(dropped_points(tables, 1e12).axes) == 2
-
-
-@needs_data
-def test_command_line_fits_both_laws(capsys):
-    path = str(SHARED / "chinchilla_points.csv")
-    columns = ["--params-column", "n_params", "--tokens-column", "d_tokens"]
-    command = ["fit", path, *columns, "--where", "in_240=1", "--bootstrap", "10"]
-    assert scaling_cli.main(command) == 0
-    shown = capsys.readouterr().out
-    assert "2143.4" in shown and "log 7.67" in shown and "5 left out" in shown
-    assert scaling_cli.main([*command, "--predict", "1e10"]) == 2
-
-
-def test_command_line_prints_a_table(tmp_path, capsys):
-    tokens, loss = curve(20, noise=0.002)
-    path = tmp_path / "curve.csv"
-    pd.DataFrame({"D": tokens, "eval": loss, "seed": 0}).to_csv(path, index=False)
-    command = ["fit", str(path), "--tokens-column", "D", "--loss-column", "eval"]
-    options = ["--predict", "1e10", "1e12", "--sensitivity", "--after", "6e7"]
-    assert scaling_cli.main([*command, *options]) == 0
-    shown = capsys.readouterr().out
-    assert "19 points" in shown and "identified: yes" in shown and "without the first 25%" in shown
-    row = next(line for line in shown.splitlines() if line.strip().startswith("1e+12"))
-    assert "x500" in row and "[" in row and "extrapolation-unsupported" in row
-
-
-@pytest.mark.parametrize(
-    ("text", "options", "reason"),
-    [
-        (None, [], "no such file"),
-        ("tokens,loss\n1e8,4\n1e9,3\n", [], "at least 4"),
-        ("tokens,nll\n1e8,4\n", [], "no column 'loss'; there are tokens, nll"),
-        ("tokens,loss\n1e8,x\n1e9,3\n2e9,3\n3e9,2\n", [], "not all values are numbers"),
-        ("", [], "not a CSV table"),
-        ("tokens,loss,s\n1e8,4,0\n", ["--where", "s=1"], "no row has s=1"),
-        ("tokens,loss\n1e8,4\n2e8,3\n3e8,2.5\n4e8,2.2\n", ["--predict", "-1"], "--predict"),
-    ],
-)
-def test_command_line_errors_are_one_line(tmp_path, capsys, text, options, reason):
-    path = tmp_path / "curve.csv"
-    if text is not None:
-        path.write_text(text)
-    assert scaling_cli.main(["fit", str(path), *options]) == 2
-    message = capsys.readouterr().err
-    assert reason in message and message.count("\n") == 1

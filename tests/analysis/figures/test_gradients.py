@@ -6,8 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.figures.draw import gradients
+from analysis.figures import gradients, style
+from analysis.figures.draw import draw
 from analysis.figures.gradients import SHARES, SUM, TEACHER_MASS, gradient_table
+
+from ..conftest import SUITE
 
 K, BETA = 10, 2.0
 
@@ -66,20 +69,7 @@ def test_both_vanish_at_the_teacher_and_change_sign_there(table):
         assert below[name] > 0 > above[name]
 
 
-def test_command_writes_the_same_bytes_twice(tmp_path):
-    for folder in ("a", "b"):
-        assert gradients.main(["--out", str(tmp_path / folder)]) == 0
-    for suffix in ("pdf", "png", "csv"):
-        first, second = ((tmp_path / f / f"gradients.{suffix}").read_bytes() for f in "ab")
-        assert first == second
-    assert b"/Type3" not in (tmp_path / "a" / "gradients.pdf").read_bytes()
-    drawn = pd.read_csv(tmp_path / "a" / "gradients.csv")
-    assert list(drawn) == ["student_mass", "share", "p_student", "p_teacher", "kl", "tad"]
-
-
 def test_figure_marks_the_fixed_point(table):
-    from analysis.figures import style
-
     with style.paper_style():
         figure = gradients.gradient_figure(table)
         marked = [
@@ -89,8 +79,17 @@ def test_figure_marks_the_fixed_point(table):
     assert marked == [[[TEACHER_MASS, 0.0]]] * 2
 
 
-@pytest.mark.parametrize("arguments", [["--k", "0"], ["--beta", "-1"], ["--k", "500"]])
-def test_bad_values_are_one_line(tmp_path, capsys, arguments):
-    assert gradients.main(["--out", str(tmp_path), *arguments]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
-    assert not list(tmp_path.iterdir())
+def test_it_is_the_same_bytes_each_time(tmp_path):
+    for folder in ("a", "b"):
+        draw("gradients", SUITE, tmp_path / folder)
+    for suffix in ("pdf", "png", "csv"):
+        files = [tmp_path / f / "figures" / f"gradients.{suffix}" for f in "ab"]
+        assert files[0].read_bytes() == files[1].read_bytes()
+    drawn = pd.read_csv(tmp_path / "a" / "figures" / "gradients.csv")
+    assert list(drawn) == ["student_mass", "share", "p_student", "p_teacher", "kl", "tad"]
+
+
+@pytest.mark.parametrize("k", [0, 500])
+def test_too_few_or_too_many_modes_are_refused(k):
+    with pytest.raises(ValueError, match="choose"):
+        gradient_table(k)

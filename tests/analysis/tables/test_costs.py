@@ -1,4 +1,4 @@
-"""Costs of runs from invented records; losses against the label from the definitions."""
+"""Costs of runs from invented records."""
 
 from __future__ import annotations
 
@@ -6,21 +6,16 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
-from analysis.figures.labels import label_table
-from analysis.figures.labels import main as draw_labels
-from analysis.tables.costs import costs_frame, main, petaflops
-from tad.divergences import decoupled, tail_aware
-from tad.experiment.config import load_suite
+from analysis.tables.costs import costs_frame, petaflops
+from analysis.tables.draw import main
 from tad.experiment.flops import EXECUTED, pair_account
 from tad.experiment.run_id import RunId
 from tad.methods import Method
 from tad.records import RecordError
 from workflow.items import offline_record
 
-CONFIG = Path(__file__).parents[2] / "config" / "smoke.yaml"
-SUITE = load_suite(CONFIG)
+from ..conftest import CONFIG, SUITE
 
 
 @pytest.fixture
@@ -38,7 +33,7 @@ def root(tmp_path) -> Path:
                 record = {"wall_seconds": 3.0}
                 path = tmp_path / ahead
                 path.parent.mkdir(parents=True, exist_ok=True)
-                written = record if run.method.name == "miniplm" else {"generation": record}
+                written = record if run.method.row.rows == "selected" else {"generation": record}
                 path.write_text(json.dumps(written))
     return tmp_path
 
@@ -73,7 +68,7 @@ def test_minillm_is_counted_as_it_is_run_here(root):
 
 
 def test_the_table_is_written_and_a_missing_record_is_named(root, capsys):
-    options = ["--root", str(root), "--config", str(CONFIG)]
+    options = ["costs", "--root", str(root), "--config", str(CONFIG / "smoke.yaml")]
     assert main(options) == 0
     text = (root / "tables" / "costs.md").read_text()
     assert "MiniLLM" in text and "× CLM" in text and "resumed" not in text
@@ -83,19 +78,3 @@ def test_the_table_is_written_and_a_missing_record_is_named(root, capsys):
         costs_frame(SUITE, root)
     assert main(options) == 2
     assert str(lost) in capsys.readouterr().err
-
-
-def test_equal_distributions_with_different_labels_part_tad_and_dkd(tmp_path):
-    """Section 2: TAD's anchors are the teacher's modes, DKD's is the label."""
-    generator = torch.Generator().manual_seed(1)
-    student, teacher = torch.randn(2, 1, 1, 20, generator=generator).expand(2, 1, 2, 20)
-    labels = torch.tensor([[3, 11]])
-    tad = tail_aware(student, teacher, k=4)[0]
-    dkd = decoupled(student, teacher, labels)[0]
-    assert tad[0] == tad[1]
-    assert abs(dkd[0] - dkd[1]) > 0.1
-    table = label_table()
-    assert table["tad"].std() < 1e-12 < table["dkd"].std()
-    assert table["teacher"].is_monotonic_decreasing
-    assert draw_labels(["--out", str(tmp_path)]) == 0
-    assert (tmp_path / "labels.png").stat().st_size > 1000

@@ -1,20 +1,18 @@
-"""Tables 9 and 3: accounts and costs of the paper's own models, and what does not fit the print."""
+"""Table 9: accounts of the paper's own models, and what does not fit the print."""
 
 from __future__ import annotations
 
 import pandas as pd
 import pytest
 
-from analysis.tables.draw import table3, table9
-from analysis.tables.table9 import PAPER, discrepancies, rounds_to, table9_frame
-from tad.experiment.config import load_suite
-
-SUITE = load_suite(PAPER)
+from analysis.results import paper_suite
+from analysis.tables import table9
+from analysis.tables.table9 import discrepancies, rounds_to, table9_frame
 
 
 @pytest.fixture(scope="module")
 def frame():
-    return table9_frame(SUITE)
+    return table9_frame(paper_suite())
 
 
 @pytest.mark.parametrize(
@@ -79,23 +77,9 @@ def test_rounding_as_printed():
 
 
 def test_table9_is_written_whatever_the_root(tmp_path):
-    assert table9.main(["--root", str(tmp_path)]) == 0
+    table9.write("table9", paper_suite(), tmp_path)
     text = (tmp_path / "tables" / "table9.md").read_text()
     assert "51200 (printed 52000)" in text and "256 (printed 224)" in text
     assert (tmp_path / "tables" / "table9.tex").is_file()
     assert (tmp_path / "tables" / "table9.html").is_file()
     assert len(pd.read_csv(tmp_path / "tables" / "table9.csv")) == 8
-
-
-def test_table3_has_the_printed_values_and_the_difference(tmp_path):
-    assert table3.main(["--root", str(tmp_path)]) == 0
-    rows = pd.read_csv(tmp_path / "tables" / "table3.csv").set_index(["where", "what"])
-    row = rows.loc[("Table 3", "Qwen1.5 1.2B, Vanilla KD")]
-    assert row["printed"] == 9.2
-    assert row["difference"] == pytest.approx(row["ours"] / 9.2 - 1, abs=1e-4)
-    comparable = rows.loc[["Table 3", "Section 3.2.2"]].reset_index()
-    plain = comparable[comparable["what"].str.contains(", (?:Vanilla KD|MiniPLM)$")]
-    assert len(plain) == 10 and (plain["difference"].abs() < 0.042).all()
-    text = (tmp_path / "tables" / "table3.md").read_text()
-    for wanted in ("GPU hours", "MiniPLM over Vanilla KD", "Seq-KD is counted with cached"):
-        assert wanted in text

@@ -1,0 +1,128 @@
+"""Verdicts and corrections, and the tables of them."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+import pytest
+
+from analysis.claims import judge as command
+from analysis.claims.judge import judge
+from analysis.claims.listed import CLAIMS, KD, RKL, TAD
+from analysis.claims.statistics import (
+    CONTRADICTED,
+    INCONCLUSIVE,
+    NOT_TESTABLE,
+    SUPPORTED,
+)
+
+from ..conftest import CONFIG
+from ..invented import CLM, PAIRS, kl_claim, suite_of
+
+
+def test_supported_contradicted_inconclusive(root):
+    judged, pairs = judge(
+        suite_of(),
+        root,
+        [
+            kl_claim("below-kd", [TAD], [KD]),
+            kl_claim("below-rkl", [TAD], [RKL]),
+            kl_claim("kd-below-clm", [KD], [CLM]),
+        ],
+    )
+    assert [entry.verdict for entry in judged] == [SUPPORTED, CONTRADICTED, INCONCLUSIVE]
+    first = judged[0].finding
+    assert first.low < first.effect < first.high < 0
+    assert first.effect == pytest.approx(100 * (0.200 / 0.301 - 1), abs=3)
+    assert first.replicates == 3 and first.unit == "%"
+    assert [entry.finding.scope for entry in pairs] == list(PAIRS) * 3
+
+
+def test_too_few_seeds_give_an_effect_and_no_verdict(root):
+    for seeds, told in (((0, 1), "2 seeds; 3 needed"), ((0,), "1 seed; 3 needed")):
+        judged, _ = judge(suite_of(seeds=seeds), root, [kl_claim("a", [TAD], [KD])])
+        assert judged[0].verdict == NOT_TESTABLE
+        assert judged[0].finding.reason == told
+        assert judged[0].finding.effect < -20
+        assert math.isnan(judged[0].finding.p) and math.isnan(judged[0].finding.low)
+
+
+def test_the_weakest_part_decides(root):
+    """TAD is below Vanilla KD and above RKL: together they are contradicted, by RKL."""
+    judged, _ = judge(suite_of(), root, [kl_claim("both", [TAD], [KD, RKL])])
+    assert judged[0].verdict == CONTRADICTED
+    assert "TAD (K = 10) − RKL" in judged[0].finding.what
+    assert "weakest of 2" in judged[0].finding.what
+
+
+def test_holm_is_applied_over_claims(root):
+    one, _ = judge(suite_of(), root, [kl_claim("a", [TAD], [KD])])
+    many, _ = judge(suite_of(), root, [kl_claim(str(i), [TAD], [KD]) for i in range(4)])
+    assert many[0].adjusted == pytest.approx(4 * one[0].finding.p)
+
+
+@pytest.fixture(scope="module")
+def written(root):
+    suite = suite_of(items=("table1", "table4", "table5", "figure1", "figure2", "heldout"))
+    command.write(suite, root)
+    frame = pd.read_csv(root / "tables" / "claims.csv").set_index("id")
+    return suite, root, frame
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict"),
+    [
+        ("split", SUPPORTED),
+        ("modes-unchanged", SUPPORTED),
+        ("equation-6", SUPPORTED),
+        ("gradient-bound", SUPPORTED),
+        ("gradient-stronger", CONTRADICTED),
+        ("tail-mass-rises", CONTRADICTED),
+        ("fixed-point", SUPPORTED),
+        ("flops-same", SUPPORTED),
+        ("flops-1e19", SUPPORTED),
+        ("flops-order", CONTRADICTED),
+        ("one-week", CONTRADICTED),
+        ("sizes", CONTRADICTED),
+        ("active", CONTRADICTED),
+        ("kl-below-kd", SUPPORTED),
+        ("kl-tad-rkl", CONTRADICTED),
+        ("kl-kd-clm", INCONCLUSIVE),
+        ("ece-k", INCONCLUSIVE),  # the same value everywhere
+        ("mismatch-range", NOT_TESTABLE),
+        ("continued-tad-2t", NOT_TESTABLE),
+        ("math-tad-kd", NOT_TESTABLE),
+        ("avg-miniplm", NOT_TESTABLE),
+    ],
+)
+def test_verdicts_of_the_list_on_invented_records(written, name, verdict):
+    assert written[2].loc[name, "verdict"] == verdict
+
+
+def test_every_claim_has_a_row_with_effect_interval_and_replicates(written):
+    frame = written[2]
+    assert list(frame.index) == [entry.id for entry in CLAIMS]
+    tested = frame[frame["p_holm"].notna()]
+    assert (tested["low"] <= tested["effect"]).all() and (tested["effect"] <= tested["high"]).all()
+    assert (tested["replicates"] >= 3).all() and (tested["p_holm"] >= tested["p"]).all()
+    told = frame.loc[frame["verdict"] == NOT_TESTABLE, "remarks"]
+    assert told.notna().all(), "a claim that is not testable says why"
+
+
+def test_all_four_forms_are_written_the_same_each_time(written):
+    suite, root, _ = written
+    files = [root / "tables" / f"claims.{kind}" for kind in ("csv", "md", "html", "tex")]
+    files += [root / "tables" / f"claims_by_pair.{kind}" for kind in ("csv", "md", "html", "tex")]
+    first = [path.read_bytes() for path in files]
+    command.write(suite, root)
+    assert [path.read_bytes() for path in files] == first
+    assert "Holm" in files[1].read_text()
+
+
+def test_the_command_line_tells_a_missing_record_in_one_line(tmp_path, capsys):
+    config = str(CONFIG / "smoke.yaml")
+    assert command.main(["--root", str(tmp_path), "--config", config]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("tad claims: ") and error.count("\n") == 1
+    assert "no such record" in error

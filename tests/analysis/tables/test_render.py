@@ -1,0 +1,29 @@
+"""A table as Markdown, HTML and LaTeX."""
+
+from __future__ import annotations
+
+import pytest
+
+from analysis.tables.render import Table, blocks, latex, plus_minus
+
+
+def test_cells_are_escaped():
+    table = Table(title="t", header=["KL(T||S)", "<b>"], rows=[["a_1", "2"]], bold={(0, 1)})
+    assert r"| KL(T\|\|S) | <b> |" in table.markdown()
+    assert "| a_1 | **2** |" in table.markdown()
+    assert "&lt;b&gt;" in table.page() and "<b>2</b>" in table.page()
+    assert r"a\_1 & \textbf{2} \\" in table.latex()
+    with pytest.raises(ValueError, match="1 cells under 2 headers"):
+        Table(title="t", header=["a", "b"], rows=[["1"]])
+
+
+def test_numbers_as_the_paper_prints_them():
+    assert latex("50% ± 1 & α_K") == r"50\% $\pm$ 1 \& $\alpha$\_K"
+    assert plus_minus(0.5, float("nan"), 4) == "0.5000"
+    assert plus_minus(0.5, 0.01, 4) == "0.5000 ± 0.0100"
+    assert plus_minus(float("nan"), float("nan"), 1) == "–"
+
+
+def test_a_rule_is_drawn_where_the_key_changes():
+    assert blocks(["a", "a", "b", "c", "c"]) == {2, 3}
+    assert not blocks([])

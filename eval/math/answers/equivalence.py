@@ -38,7 +38,7 @@ class Worker:
     """A running ``python -m eval.math.answers.worker``; start-up takes about two seconds."""
 
     def __init__(self) -> None:
-        root = str(Path(__file__).resolve().parents[2])
+        root = str(Path(__file__).resolve().parents[3])
         path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
         environment = {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": "0"}
         self._process = subprocess.Popen(

@@ -15,7 +15,9 @@ from typing import Literal
 
 from eval.math.answers import compat, equivalence, extraction
 from eval.math.answers import formulas as answers
-from eval.math.answers.quantities import parse_quantity, plain_text, same_quantity
+from eval.math.answers.choices import choice
+from eval.math.answers.text import own_part, plain_text
+from eval.math.answers.values import parse_quantity, same_quantity
 from eval.math.datasets import DATASETS, AnswerType
 
 Mode = Literal["strict", "compat"]
@@ -39,6 +41,7 @@ class Grade:
     prediction: str | None
     correct: bool
     event: str | None = None
+    refused: bool = False
 
 
 def grade(dataset: str, generation: str, gold: str, mode: Mode = "strict") -> Grade:
@@ -60,14 +63,14 @@ def grade(dataset: str, generation: str, gold: str, mode: Mode = "strict") -> Gr
         if kind == "choice":
             return Grade(answer, answer == reference)
         return Grade(answer, compat.equal(reference, answer, symbolic), symbolic.event)
-    text = extraction.own_part(generation)
+    text = own_part(generation)
     if kind == "choice":
-        letter = extraction.choice(text)
-        return Grade(letter, letter is not None and letter == gold.strip().upper())
+        letter, refused = choice(text)
+        return Grade(letter, letter is not None and letter == gold.strip().upper(), None, refused)
     if kind == "latex":
-        answer = extraction.formula(text)
+        answer, refused = extraction.formula(text)
         correct = answer is not None and answers.same(gold, answer, symbolic)
-        return Grade(answer, correct, symbolic.event)
+        return Grade(answer, correct, symbolic.event, refused)
     if kind == "number" or parse_quantity(gold) is not None:
         return _grade_number(text, gold)
     return _grade_words(text, gold)
@@ -95,20 +98,26 @@ class _Symbolic:
 def _grade_number(text: str, gold: str) -> Grade:
     """A gold that is no number ("nan") is a fault of the data, and equals nothing."""
     wanted = parse_quantity(gold)
-    found, words = extraction.number(text)
+    found, words, refused = extraction.number(text)
     if found is None:
-        return Grade(words, False)
+        return Grade(words, False, None, refused)
     return Grade(str(found), wanted is not None and same_quantity(found, wanted))
 
 
 def _grade_words(text: str, gold: str) -> Grade:
     answer = extraction.words(text)
-    return Grade(answer, answer is not None and _same_words(gold, answer))
+    if answer is None:
+        return Grade(None, False)
+    head = _EXPLAINED.split(answer)[0]
+    return Grade(answer, any(_same_words(gold, words) for words in {answer, head}))
 
 
 MAX_WORDS = 200
 """Characters of a text answer beyond which it is neither a ratio nor a length of time."""
 
+_EXPLAINED = re.compile(
+    r",? (?:because|since|as|so|which|rather|instead|if|but|not)\b|, (?!or\b|and\b)|[;:] | \("
+)
 _OPTION = re.compile(r"^\(?[A-Ea-e]\)\s+")
 _RATIO = re.compile(r"(\d{1,9})\s*(?::|/|\bto\b)\s*(\d{1,9})")
 _CLOCK = re.compile(r"\d{1,2}:\d{2}")
@@ -135,7 +144,7 @@ def _same_words(gold: str, answer: str) -> bool:
 def _bare_words(text: str) -> str:
     text = _OPTION.sub("", plain_text(text).strip().strip("\"'`$*() "))
     text = re.sub(r"[.,;!\"'`]", "", text.casefold())
-    return re.sub(r"^(?:the|a|an) ", "", re.sub(r"[\s-]+", " ", text).strip(" ()"))
+    return re.sub(r"^(?:(?:on|in|at|by|the|a|an) )+", "", re.sub(r"[\s-]+", " ", text).strip(" ()"))
 
 
 def _duration(text: str) -> Fraction | None:

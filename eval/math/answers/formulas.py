@@ -18,7 +18,8 @@ from eval.math.answers.latex import (
     split_top,
     tidy,
 )
-from eval.math.answers.values import same_quantity
+from eval.math.answers.quantities import same_quantity
+from eval.math.answers.reading.vocabulary import SMALL
 
 _NAME = (
     r"(?:\\?[A-Za-z](?:_\{?\w+\}?)?'?(?:\([a-z](?:,[a-z])*\))?|\\[a-z]+|[A-Za-z]{3,}|[A-Z]{2}"
@@ -31,8 +32,7 @@ _BASE = re.compile(
     r"(?P<digits>\w+?) ?(?:_ ?\{? ?|\(?(?:in )?base ?[_-]? ?)(?:\\text\{)?(?P<base>[a-z]+|\d+)[ })]*",
     re.I,
 )
-_BASES = {word: str(number) for number, word in enumerate(
-    "two three four five six seven eight nine ten eleven twelve".split(), start=2)}  # fmt: skip
+_BASES = {word: str(number) for word, number in SMALL.items() if 2 <= number <= 16}
 
 Atoms = Callable[[str, str], bool]
 """(gold LaTeX, answer LaTeX) -> whether the two scalars or equations are equal."""

@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from eval.math.answers.text import plain_text, unmarked
-from eval.math.answers.values import UNITS, Quantity, parse_quantity
+from eval.math.answers.quantities import Quantity
+from eval.math.answers.reading.text import plain_text, unmarked
+from eval.math.answers.reading.values import parse_quantity
+from eval.math.answers.reading.vocabulary import UNITS, unit_of, word_set
 
 MAX_CHARS = 3_000
 """A longer answer is not taken apart; it is right only if it equals the gold text."""
@@ -18,105 +20,21 @@ MAX_CHARS = 3_000
 MAX_PARTS = 24
 """Parts of a list or entries of a matrix that are compared."""
 
-_WORDS = {
-    word: f"\\{word} "
-    for word in [
-        "alpha",
-        "beta",
-        "gamma",
-        "delta",
-        "epsilon",
-        "theta",
-        "lambda",
-        "mu",
-        "pi",
-        "rho",
-        "sigma",
-        "tau",
-        "phi",
-        "omega",
-    ]
-}
+_GREEK = word_set("alpha beta gamma delta epsilon theta lambda mu pi rho sigma tau phi omega")
+_WORDS = {word: f"\\{word} " for word in _GREEK}
 _WORDS |= {"infinity": "\\infty ", "inf": "\\infty ", "and": ",", "or": ",", "~": " "}
-_DROPPED = set(
-    [
-        "left",
-        "right",
-        "big",
-        "Big",
-        "bigg",
-        "Bigg",
-        "bigl",
-        "bigr",
-        "Bigl",
-        "Bigr",
-        "biggl",
-        "biggr",
-        "Biggl",
-        "Biggr",
-        "displaystyle",
-        "textstyle",
-        "limits",
-        "nolimits",
-        "bf",
-        "rm",
-        "it",
-        "sf",
-        "tt",
-        "cal",
-        "large",
-        "Large",
-        "LARGE",
-        "huge",
-        "Huge",
-        "small",
-        "normalsize",
-        "scriptstyle",
-        "bfseries",
-        "itshape",
-        "mathstrut",
-        "phantom",
-    ]
+_DROPPED = word_set(
+    "left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr displaystyle textstyle "
+    "limits nolimits bf rm it sf tt cal large Large LARGE huge Huge small normalsize bfseries itshape"
 )
-_SPACES = set(["quad", "qquad", ",", ";", ":", ">", "!", "space", "thinspace", "enspace"]) | {" "}
-_UNWRAPPED = set(
-    [
-        "boxed",
-        "fbox",
-        "framebox",
-        "boldsymbol",
-        "bm",
-        "pmb",
-        "underline",
-        "overset",
-        "mathsf",
-        "mathtt",
-        "mathcal",
-        "mathit",
-        "cancel",
-        "ensuremath",
-        "underset",
-        "tag",
-    ]
+_SPACES = word_set("quad qquad , ; : > ! space thinspace enspace") | {" "}
+_UNWRAPPED = word_set(
+    "boxed fbox framebox boldsymbol bm pmb underline mathsf mathtt mathcal mathit cancel ensuremath"
 )
-_TEXTS = set(
-    [
-        "text",
-        "mbox",
-        "textbf",
-        "textit",
-        "textrm",
-        "textsf",
-        "emph",
-        "mathrm",
-        "mathbf",
-        "operatorname",
-        "hbox",
-        "texttt",
-        "mathnormal",
-    ]
+_TEXTS = word_set(
+    "text mbox textbf textit textrm textsf emph mathrm mathbf operatorname hbox texttt mathnormal"
 )
-_COLOURS = {"color", "textcolor", "colorbox", "hspace", "hskip", "vspace", "phantom", "label"}
+_COLOURS = word_set("color textcolor colorbox hspace vspace phantom label tag")
 _RENAMED = {
     name: "\\" + other for other, names in {
         "frac": "dfrac tfrac cfrac", "binom": "dbinom tbinom", "le": "leq leqslant", "ne": "neq",
@@ -134,17 +52,9 @@ _SIGNS = {
     "∅": r"\emptyset ", "×": r"\times ", "°": r"^\circ ", "∨": ",", "∧": ",", "α": r"\alpha ",
     "β": r"\beta ", "λ": r"\lambda ", "φ": r"\phi ", "σ": r"\sigma ", "ω": r"\omega ",
 }  # fmt: skip
-_MATRICES = {
-    "matrix",
-    "pmatrix",
-    "bmatrix",
-    "vmatrix",
-    "Bmatrix",
-    "smallmatrix",
-    "array",
-    "psmallmatrix",
-    "bsmallmatrix",
-}
+_MATRICES = word_set(
+    "matrix pmatrix bmatrix vmatrix Bmatrix smallmatrix array psmallmatrix bsmallmatrix"
+)
 _DOUBLED = re.compile(r"(?<!\\)\\\\(?=(?:[a-z]{2,})(?![A-Za-z]))")  # \\frac, from the prompt
 _GROUPED = re.compile(r"(?<![\d.])(\d{1,3})((?:(?:,\\!|\{,\}|\\,|\\!|\\ |~|\\;|')\d{3})+)(?!\d)")
 _ROOT = re.compile(r"√\s*(\d+|[A-Za-z]|\{[^{}]*\}|\([^()]*\))")
@@ -236,10 +146,10 @@ class _Rewriter:
         """Any matrix environment is "matrix"; the columns of an array ("{cc}") go."""
         self.out.append(f"\\{name}{{matrix}}")
         columns = self.partner.get(index + 1)
-        if name == "begin" and columns:
-            if not re.sub(r"[lcr| ]", "", "".join(self.parts[index + 2 : columns])):
-                return columns
-        return index
+        if name != "begin" or not columns:
+            return index
+        letters = "".join(self.parts[index + 2 : columns])
+        return index if re.sub(r"[lcr| ]", "", letters) else columns
 
     def _infix(self, command: str) -> None:
         """ "{1 \\over 2}" as a command with two arguments; the group closes the second."""
@@ -433,8 +343,8 @@ def _unit_name(words: str, power: str) -> str:
     name = words.strip(" .").lower().replace(".", "")
     bare = re.sub(r"^(?:square|sq|cubic) ", "", name)
     power = power or ("" if bare == name else "3" if name.startswith("cubic") else "2")
-    for form in (bare, bare.removesuffix("s"), bare.removesuffix("es")):
-        if form in UNITS:
-            return "%s %s" % UNITS[form] + power
+    unit = unit_of(bare)
+    if unit:
+        return f"{UNITS[unit]}{power}"
     singular = bare.removesuffix("s") if len(bare) > 2 else bare
     return ("" if singular in ("degree", "unit") else singular) + power

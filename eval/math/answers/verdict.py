@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from eval.math.answers import compat, equivalence, extraction
+from eval.math.answers import compat, equivalence
 from eval.math.answers import formulas as answers
-from eval.math.answers.choices import choice
-from eval.math.answers.text import own_part, plain_text
-from eval.math.answers.values import parse_quantity, same_quantity
+from eval.math.answers.quantities import same_quantity
+from eval.math.answers.reading import extraction
+from eval.math.answers.reading.choices import choice
+from eval.math.answers.reading.text import own_part, plain_text
+from eval.math.answers.reading.values import parse_quantity
 from eval.math.datasets import DATASETS, AnswerType
 
 Mode = Literal["strict", "compat"]

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eval.math import grade
-from eval.math.answers.choices import choice
-from eval.math.answers.extraction import formula, number, words
-from eval.math.answers.text import own_part
+from eval.math.answers.reading.choices import choice
+from eval.math.answers.reading.extraction import formula, number, words
+from eval.math.answers.reading.text import own_part
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.math.answers.values import Quantity, parse_quantity, same_quantity, statement
+from eval.math.answers.reading.values import Quantity, parse_quantity, same_quantity, statement
 
 
 @pytest.mark.parametrize(

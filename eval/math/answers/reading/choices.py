@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from itertools import islice
 
-from eval.math.answers.statements import REFUTED, commitments, first_sentence, sentences
+from eval.math.answers.reading.statements import REFUTED, commitments, first_sentence, sentences
 
 MAX_LETTERS = 100
 NEAR = 80

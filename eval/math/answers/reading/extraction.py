@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 
-from eval.math.answers.statements import (
+from eval.math.answers.quantities import Quantity
+from eval.math.answers.reading.clauses import statement
+from eval.math.answers.reading.statements import (
     REFUTED,
     SENTENCE_END,
     Statement,
@@ -16,7 +18,7 @@ from eval.math.answers.statements import (
     first_sentence,
     sentences,
 )
-from eval.math.answers.values import Quantity, parse_quantity, statement
+from eval.math.answers.reading.values import parse_quantity
 
 
 def number(text: str) -> tuple[Quantity | None, str | None, bool]:

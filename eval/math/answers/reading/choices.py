@@ -34,6 +34,10 @@ _CLAUSE = re.compile(
     r"|\bas\b(?!\s+(?:the|my|our|an?)\b)",
     re.IGNORECASE,
 )
+_NOUN = re.compile(
+    r"\s+(?!(?:because|since|as|rather|instead|not|and|or|while|whereas|although|is|was|which|so|but|if"
+    r"|when|given|works|matches)\b)[a-z]"
+)
 _VERB = re.compile(
     r"\W{0,3}(?:is|are|was|were|has|have|gives?|would|does|do|can|could|exceeds?|ignores?|uses?"
     r"|fails?|doesn't|isn't|comes|makes|yields|seems|adds?)\b",
@@ -95,7 +99,7 @@ def _letters(sentence: str, *, strict: bool) -> list[str]:
         favoured = bool(_FAVOURED.match(after))
         if explained and match.start() > explained.start() and found:
             break
-        if match["bare"] == "A" and re.match(r"\s+[a-z]", after) and not favoured:
+        if match["bare"] == "A" and _NOUN.match(after) and not favoured:
             continue  # an article
         if match["bare"] and before.strip(" '(") and re.match(r"\s*[-+*/=^]\s*[\w(]", after):
             continue  # a variable
@@ -147,4 +151,4 @@ def _weak(text: str) -> str | None:
         letters = _letters(sentence, strict=True)
         if letters:
             return letters[-1] if len(letters) == 1 else None
-    return opening[1].upper() if opening else None
+    return opening[1].upper() if opening and not REFUTED.match(plain[opening.end(1) + 1 :]) else None

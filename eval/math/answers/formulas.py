@@ -22,7 +22,7 @@ from eval.math.answers.quantities import same_quantity
 from eval.math.answers.reading.vocabulary import SMALL
 
 _NAME = (
-    r"(?:\\?[A-Za-z](?:_\{?\w+\}?)?'?(?:\([a-z](?:,[a-z])*\))?|\\[a-z]+|[A-Za-z]{3,}|[A-Z]{2}"
+    r"(?:(?:\\angle ?)?\\?[A-Za-z](?:_\{?\w+\}?)?'?(?:\([a-z](?:,[a-z])*\))?|\\[a-z]+|[A-Za-z]{3,}|[A-Z]{2}"
     r"|\\text\s*\{[^{}]*\}|\([a-z](?:, ?[a-z])+\))"
 )
 _SUM = re.compile(r"[A-Za-z](?: ?[+] ?[A-Za-z])+")
@@ -81,8 +81,9 @@ def _same_shape(gold: Shape, answer: Shape, atoms_equal: Atoms, depth: int) -> b
     if len(gold.parts) > MAX_PARTS or len(answer.parts) > MAX_PARTS:
         return False
     if kinds <= {"list", "set", "union"}:
-        if ("union" in kinds) != (len(kinds) == 1 and "union" in kinds):
-            return False
+        others = [part for side in (gold, answer) if side.kind != "union" for part in side.parts]
+        if "union" in kinds and len(kinds) > 1 and not all(map(_ORDER.search, others)):
+            return False  # only "x < 2 or x > 5" is a union as well
         return _unordered(gold.parts, answer.parts, part)
     if gold.kind == answer.kind == "matrix":
         return gold.columns == answer.columns and _ordered(gold.parts, answer.parts, part)

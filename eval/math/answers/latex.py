@@ -44,7 +44,7 @@ _RENAMED = {
 } | {
     "lbrack": "[", "rbrack": "]", "lparen": "(", "rparen": ")", "lvert": "|", "rvert": "|",
     "vert": "|", "mid": "|", "lt": "<", "gt": ">", "%": "%", "land": ",", "lor": ",", "colon": ":",
-    "div": "/", "R": "(-\\infty,\\infty)", "reals": "(-\\infty,\\infty)",
+    "div": "/", "langle": "(", "rangle": ")", "R": "(-\\infty,\\infty)", "reals": "(-\\infty,\\infty)",
 }  # fmt: skip
 _SIGNS = {
     "π": r"\pi ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∪": r"\cup ",
@@ -57,7 +57,7 @@ _MATRICES = word_set(
 )
 _DOUBLED = re.compile(r"(?<!\\)\\\\(?=(?:[a-z]{2,})(?![A-Za-z]))")  # \\frac, from the prompt
 _GROUPED = re.compile(r"(?<![\d.])(\d{1,3})((?:(?:,\\!|\{,\}|\\,|\\!|\\ |~|\\;|')\d{3})+)(?!\d)")
-_ROOT = re.compile(r"√\s*(\d+|[A-Za-z]|\{[^{}]*\}|\([^()]*\))")
+_ROOT = re.compile(r"(?:√|(?<![\\A-Za-z])sqrt(?=\())\s*(\d+|[A-Za-z]|\{[^{}]*\}|\([^()]*\))")
 _TOKEN = re.compile(r"\\[A-Za-z]+|\\.|\s+|[A-Za-z]+|\d+|.", re.DOTALL)
 _ARGUMENTS = [
     (re.compile(r"\\(frac|binom)\s*(\d)\s*(\d)(?!\d)"), r"\\\1{\2}{\3}"),
@@ -75,8 +75,8 @@ def tidy(latex: str) -> str:
     """
     text = unmarked(plain_text(re.sub(r"\s+", " ", latex)))
     text = _DOUBLED.sub(r"\\", text)
+    text = _ROOT.sub(lambda m: r"\sqrt{" + m[1].strip("(){}") + "}", text)
     if not text.isascii():
-        text = _ROOT.sub(lambda m: r"\sqrt{" + m[1].strip("(){}") + "}", text)
         text = "".join(_SIGNS.get(char, char) for char in text)
     text = _GROUPED.sub(lambda m: m[1] + re.sub(r"\D", "", m[2]), text)
     text = _Rewriter(text.replace("\\$", "").replace("$", "")).text()

@@ -151,4 +151,6 @@ def _weak(text: str) -> str | None:
         letters = _letters(sentence, strict=True)
         if letters:
             return letters[-1] if len(letters) == 1 else None
-    return opening[1].upper() if opening and not REFUTED.match(plain[opening.end(1) + 1 :]) else None
+    return (
+        opening[1].upper() if opening and not REFUTED.match(plain[opening.end(1) + 1 :]) else None
+    )

@@ -95,6 +95,11 @@ class _Sentence(Reader):
             ranged = word in ("-", ":") and self._token(i + 1, "number")
             if ranged and (not ranged.spaced or (word == "-" and i == first)):
                 return "refused"
+            if word == ":":
+                return found
+            if word == "or" and self._word(i + 1) in ("so", "more", "less"):
+                i += 2
+                continue
             if word in (",", "("):
                 return self._after_comma(found, i)
             if word in VERBS or word == "n't":

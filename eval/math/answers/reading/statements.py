@@ -31,7 +31,7 @@ _QUALITY = r"(?:final|correct|right|best|required|desired|numerical|calculated|t
 _BE = (
     r"(?:(?:would|will|should|must|can|could|may|might)\s+(?:only\s+|then\s+|therefore\s+)?be"
     r"|(?:has|have|needs|ought|seems|appears|turns\s+out|works\s+out|comes\s+out|comes|amounts"
-    r"|is\s+found|is\s+equal|is\s+going)\s+to(?:\s+be)?|becomes|equals|is|are|was|were)\b"
+    r"|is\s+found|is\s+equal|is\s+going)\s+to(?:\s+be)?|becomes|equals|is|are|was|were)(?![^\W\d])"
 )
 _NOT_BE = (
     r"\s+(?P<negated>(?:is|was|are|could|would|should|must)n't|(?:(?:can|could|must|would|should|will)"
@@ -47,7 +47,7 @@ _LABEL = re.compile(
     rf"(?:\banswer\b(?!\s+(?:choice|option)s\b)|\bans\b\.?"
     rf"|\b(?:{_QUALITY}|my|our)\s+(?:answer\s+)?(?:choice|option)\b|\b(?:answer\s+)?choice\b(?=\s+is\b|\s*:))"
     rf"(?:\s+(?:choice|option)\b)?(?:\s+(?:to|of|for|in)\b[^.?\n=:]{{0,120}}?)?{_COPULA}"
-    rf"|(?:^|\n|#\s)[^\w\n]*(?:the\s+)?(?:{_QUALITY}\s+)*(?:answer|ans)\b[^\w\n\\$(-]*"
+    rf"|(?:^|\n|#\s)[^\w\n]*(?:the\s+)?(?:{_QUALITY}\s+)*(?:answer|ans)\b[^\w\n\\$(\[\"'<-]*"
     rf"(?=\n|\s-?[\d$\\(]|\s*\(?[A-Ea-e]\b)"
     rf"|(?:^|\n)A\s*:(?=\s*[-$\d\\])|####|{_FOREIGN}",
     re.IGNORECASE,
@@ -173,7 +173,7 @@ def commitments(text: str) -> tuple[list[Statement], str | None, bool]:
     behind = last.onward
     if fallen and not last.boxed:
         end = SENTENCE_END.search(behind)
-        comma = re.search(r",\s*(?:but|so|it)\b", behind[: end.start()] if end else behind)
+        comma = re.search(r",\s*(?:so|it)\b|\bbut\b", behind[: end.start()] if end else behind)
         return standing[::-1], behind[comma.end() if comma else end.end() if end else 0 :], True
     retracted = _RETRACTED.search(behind, min(len(behind), len(last.words) if last.boxed else 0))
     if retracted:

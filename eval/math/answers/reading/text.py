@@ -77,11 +77,17 @@ _MARKS = [
     (re.compile(r"<answer>", re.IGNORECASE), "\nAnswer: "),
     (re.compile(r"</?[A-Za-z][^<>\n]{0,20}>"), ""),
     (re.compile(r"^[ \t]*(?:>[ \t]*)+", re.MULTILINE), ""),
-    (re.compile(r"^[ \t]*#{1,6}(?!#)[ \t]*(?=[^\W\d])(?!(?:negative|minus|about|approx\w*|exactly|x ="
-                r"|rs|usd|(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\w+teen"
-                r"|\w+ty)\b))", re.MULTILINE | re.IGNORECASE), ""),
+    (
+        re.compile(
+            r"^[ \t]*#{1,6}(?!#)[ \t]*(?=[^\W\d])(?!(?:negative|minus|about|approx\w*|exactly|x ="
+            r"|rs|usd|[a-e]|(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\w+teen"
+            r"|\w+ty)\b))",
+            re.MULTILINE | re.IGNORECASE,
+        ),
+        "",
+    ),
     (re.compile(r"\bRs\.(?=\s?\d)", re.IGNORECASE), "Rs"),
-    (re.compile(r"^[ \t]*[-*+][ \t]+(?=\S)", re.MULTILINE), ""),
+    (re.compile(r"^[ \t]*(?:[-*+][ \t]+(?=\S)|\d[.)][ \t]+(?=[-$]?\d))", re.MULTILINE), ""),
     (re.compile(r"^[ \t]*\|([^|\n]{1,200})\|([^|\n]{1,200})\|[ \t]*$", re.MULTILINE), r"\1:\2"),
 ]
 _EMPHASIS = re.compile(

@@ -78,9 +78,28 @@ def integer_form(rng: random.Random) -> tuple[str, str]:
              f"{number} ({in_words(number)})", f"3 + {number - 3} = {number}", f"{number}/1",
              "".join(chr(0xFF10 + int(digit)) for digit in str(number))]  # fmt: skip
     if number >= 1000:
-        marks = [",", ",", " ", "\u2009", "\u202f", "\xa0", "'", "_", "{,}", "\\,", "~", "’", "\u2008"]
+        marks = [
+            ",",
+            ",",
+            " ",
+            "\u2009",
+            "\u202f",
+            "\xa0",
+            "'",
+            "_",
+            "{,}",
+            "\\,",
+            "~",
+            "’",
+            "\u2008",
+        ]
         forms += [grouped(number, mark) for mark in marks]
-        forms += [f"${number:,}", f"${number:,}.00", f"{number / 1000}k", f"{number / 1000} thousand"]
+        forms += [
+            f"${number:,}",
+            f"${number:,}.00",
+            f"{number / 1000}k",
+            f"{number / 1000} thousand",
+        ]
         forms += [f"{number / 10**6} million", f"{number}e0"]
     if number % 12 == 0:
         forms += [f"{number // 12} dozen"]
@@ -105,7 +124,10 @@ def fraction_form(rng: random.Random) -> tuple[str, str]:
         if (top, bottom) == (1, 2):
             forms += [f"{whole}½", f"{whole}.5"]
         if bottom in (2, 4):
-            forms += [f"{whole} hours and {60 * top // bottom} minutes", f"{whole} dollars and {100 * top // bottom} cents"]
+            forms += [
+                f"{whole} hours and {60 * top // bottom} minutes",
+                f"{whole} dollars and {100 * top // bottom} cents",
+            ]
     else:
         value = top / bottom
         forms = [f"{value}", f"{value:g}"[1:], f"{top}/{bottom}", f"\\frac{{{top}}}{{{bottom}}}",
@@ -147,7 +169,9 @@ def numbers(rng: random.Random) -> Case:
         wrong = str(float(gold) + rng.choice([1, -1, 10, 0.5])).removesuffix(".0")
         return Case("gsm8k", rng.choice(LABELS).format(written), wrong, False, form.__name__)
     clean = written[-1].isdigit() or written[-1].isalpha()
-    unit = f" {rng.choice(NOUNS)}" if clean and rng.random() < 0.3 and "hours" not in written else ""
+    unit = (
+        f" {rng.choice(NOUNS)}" if clean and rng.random() < 0.3 and "hours" not in written else ""
+    )
     after = ""
     if rng.random() < 0.35 and not written.endswith("!"):
         low, high = rng.sample(range(3, 99), 2)
@@ -191,7 +215,9 @@ def choices(rng: random.Random) -> Case:
     dataset = rng.choice(["mathqa", "sat_math"])
     if draw < 0.3:
         shape = rng.choice(NO_CHOICE)
-        return Case(dataset, rng.choice(LEADS) + shape.format(v=letter, o=other), letter, False, shape)
+        return Case(
+            dataset, rng.choice(LEADS) + shape.format(v=letter, o=other), letter, False, shape
+        )
     if draw < 0.55:
         shape = rng.choice(WEAK)
         lead = "" if len(shape) < 9 else rng.choice(LEADS)
@@ -219,7 +245,7 @@ def _math_pair(rng: random.Random) -> tuple[str, str, str]:
         (f"\\boldsymbol{{{a}}}", f"{a}", f"{b}"), (f"\\bf {a}", f"{a}", f"{b}"), (f"\\color{{blue}}{{{a}}}", f"{a}", f"{b}"),
         (f"\\textcolor{{red}}{{{a}}}", f"{a}", f"{b}"), (f"\\underline{{{a}}}", f"{a}", f"{b}"), (f"{a}^\\circ", f"{a}", f"{b}"),
         (f"{a}\\text{{ cm}}^2", f"{a}", f"{b}"), (f"{a}\\,\\mathrm{{km/h}}", f"{a}", f"{b}"), (f"\\${a}.50", f"{a}.5", f"{a}"),
-        (f"{a}\\%", f"{a}", f"{b}"), (f"{a * 10}\\%", f"\\frac{{{a}}}{{10}}", f"{b}"), (f"{{{a} \\choose 2}}", f"\\binom{{{a}}}{{2}}", f"{a}"),
+        (f"{a}\\%", f"{a}", f"{b}"), (f"{a * 10}\\%", f"\\frac{{{a}}}{{10}}", f"{b}"), (f"{{{a} \\choose 2}}", f"\\binom{{{a}}}{{2}}", f"{a * a}"),
         (f"{a}{{,}}{b + 100}", f"{a}{b + 100}", f"{a}"), (f"{a}\\,{b + 100}", f"{a},{b + 100}", f"{a}"),
         (f"{a}x + {b}", f"{b} + {a}x", f"{b}x+{a}"), (f"y = {a}x - {b}", f"{a}x - y = {b}", f"y={b}x-{a}"),
         (f"(x+{a})^2", f"x^2+{2 * a}x+{a * a}", f"x^2+{a * a}"), (f"{a}\\pi", f"\\pi \\cdot {a}", f"{a}"),
@@ -245,7 +271,9 @@ BOXES = ["\\boxed{{{}}}", "So $\\boxed{{{}}}$.", "Thus \\[\\boxed{{{}}}\\]", "\\
 def formulas(rng: random.Random) -> Case:
     written, equal, unequal = _math_pair(rng)
     right = rng.random() < 0.65
-    text = rng.choice(["", "We compute $3+4=7$. ", "By symmetry $x>0$.\n"]) + rng.choice(BOXES).format(written)
+    text = rng.choice(["", "We compute $3+4=7$. ", "By symmetry $x>0$.\n"]) + rng.choice(
+        BOXES
+    ).format(written)
     return Case("math", text, equal if right else unequal, right, written)
 
 

@@ -47,7 +47,7 @@ _LABEL = re.compile(
     rf"(?:\banswer\b(?!\s+(?:choice|option)s\b)|\bans\b\.?"
     rf"|\b(?:{_QUALITY}|my|our)\s+(?:answer\s+)?(?:choice|option)\b|\b(?:answer\s+)?choice\b(?=\s+is\b|\s*:))"
     rf"(?:\s+(?:choice|option)\b)?(?:\s+(?:to|of|for|in)\b[^.?\n=:]{{0,120}}?)?{_COPULA}"
-    rf"|(?:^|\n|#\s)[^\w\n]*(?:the\s+)?(?:{_QUALITY}\s+)*(?:answer|ans)\b[^\w\n\\$(\[\"'<-]*"
+    rf"|(?:^|\n|#\s|[.!?]\s)[^\w\n]{{0,9}}(?:the\s+)?(?:{_QUALITY}\s+){{0,3}}(?:answer|ans)\b[^\w\n\\$(\[\"'<-]{{0,9}}"
     rf"(?=\n|\s-?[\d$\\(]|\s*\(?[A-Ea-e]\b)"
     rf"|(?:^|\n)A\s*:(?=\s*[-$\d\\])|####|{_FOREIGN}",
     re.IGNORECASE,

@@ -14,12 +14,13 @@ from eval.math import grade
 from eval.math.answers import equivalence
 from eval.math.answers.verdict import self_test
 from eval.math.datasets import DATASETS, load_items
+from tests.eval.math.answers.cases import generated
 from tests.eval.math.conftest import read_lines
 
 DISAGREEMENTS = yaml.safe_load(
     (Path(__file__).parent / "disagreements.yaml").read_text(encoding="utf-8")
 )
-SOURCES = sorted((Path(equivalence.__file__).parent).glob("*.py"))
+SOURCES = sorted((Path(equivalence.__file__).parent).rglob("*.py"))
 
 
 def test_self_test_passes():

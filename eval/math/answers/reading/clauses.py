@@ -11,6 +11,7 @@ from eval.math.answers.quantities import Quantity
 from eval.math.answers.reading.values import Reader
 from eval.math.answers.reading.vocabulary import (
     ADVERBS,
+    ALTERNATIVE,
     BOUNDARY,
     BOUNDS,
     CONCLUDING,
@@ -29,6 +30,9 @@ from eval.math.answers.reading.vocabulary import (
 )
 
 
+_SO = frozenset({"so", "thus", "hence", "therefore"})
+
+
 class _Sentence(Reader):
     """The tokens of one sentence, read for the value that it commits to."""
 
@@ -45,7 +49,8 @@ class _Sentence(Reader):
             read = None if article else self.value(i)
             if read:
                 return self._tail(*read)
-            if self.tokens[i].kind == "number" or word in BOUNDS:
+            absolute = word == "|" and self._word(i + 1) == "-"
+            if self.tokens[i].kind == "number" or word in BOUNDS or absolute:
                 return "refused"
             if not (word in SKIPPED or word in FILLERS or self._word(i + 1) == "="):
                 return self._prose(i)
@@ -77,6 +82,8 @@ class _Sentence(Reader):
         if glued and not glued.spaced and glued.text in ("x", "y", "n", "z", "a", "b", "i"):
             return "refused"
         first = i
+        if self._token(i, "number") and self._token(i - 1, "number"):
+            return "refused"  # "12 3", "1,234 567"
         while i < len(self.tokens):
             word = self._word(i)
             if word == "=":
@@ -93,7 +100,7 @@ class _Sentence(Reader):
                 if follows or (i == first and word != "/"):
                     return "refused"
             ranged = word in ("-", ":") and self._token(i + 1, "number")
-            if ranged and (not ranged.spaced or (word == "-" and i == first)):
+            if ranged and (not ranged.spaced or i == first):
                 return "refused"
             if word == ":":
                 return found
@@ -109,6 +116,8 @@ class _Sentence(Reader):
             changed = self._operated(found, i)
             if changed is not None:
                 return changed
+            if word == "in" and i == first and self.value(i + 1):
+                return "refused"
             if word in BOUNDARY:
                 return self._contradicted(found, i)
             i += 1
@@ -160,7 +169,7 @@ class _Sentence(Reader):
         this one or begins a clause; anything else is explanation."""
         bracket = self._word(i) == "("
         j = self._skip(i + 1)
-        joiner = self._word(j) if self._word(j) in ("or", "and") else ""
+        joiner = self._word(j) if self._word(j) in ALTERNATIVE else ""
         if joiner:
             j = self._skip(j + 1)
         if bracket and self._word(j) in ("wrong", "incorrect"):
@@ -173,10 +182,15 @@ class _Sentence(Reader):
         k = other[1]
         while self._token(k, "word") and self._word(k) not in VERBS | BOUNDARY:
             k += 1
-        return found if self._word(k) in VERBS and joiner != "or" else "refused"
+        return found if self._word(k) in VERBS and joiner in ("", "and") else "refused"
 
     def _contradicted(self, found: Quantity, i: int) -> Quantity | str:
-        """A clause behind "but" or "no" with a value of its own takes the first one back."""
+        """A clause behind "but" or "no" with a value of its own takes the first one back, and so
+        does a conclusion ("3 times as much as 6, so 18")."""
+        conclusion = self._next(i, _SO)
+        concluded = self.value(self._skip(conclusion + 1))
+        if concluded and self._word(concluded[1]) in ("", ".", "="):
+            return self._tail(*concluded)
         if self._word(i) not in ("but", "no", "wait", "actually"):
             return found
         if self._word(i) == "but" and self._word(i + 1) == "not":

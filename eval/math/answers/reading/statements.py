@@ -60,7 +60,7 @@ _REVERSED = re.compile(
 _BOX = re.compile(r"\\?\\(?:boxed|fbox|framebox)\b\s*|(?<![A-Za-z\\])boxed(?=\{)")
 SENTENCE_END = re.compile(
     r"\n|;\s|(?<!\b[F-Z])(?<!\b[ap]\.m)(?<!\b[AP]\.M)(?<!\bMrs)(?<!\bMr)(?<!\bDr)(?<!\bMs)(?<!\bSt)"
-    r"(?<!\brs )(?<!\bRs)(?<!\bi\.e)(?<!\be\.g)(?<!\bapprox)(?<!\bsq)(?<!\bvs)[.!?](?=[\s\"')\]*$<]|$)"
+    r"(?<!\brs )(?<!\bRs)(?<!\bi\.e)(?<!\be\.g)(?<!\bapprox)(?<!\bsq)(?<!\bvs)[.!?](?!\s*=)(?=[\s\"')\]*$<]|$)"
 )
 _NEGATED = re.compile(r"\W{0,4}(?:not|never|n't|neither)\b", re.IGNORECASE)
 _TAG_QUESTION = re.compile(

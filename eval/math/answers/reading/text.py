@@ -86,7 +86,7 @@ _MARKS = [
         ),
         "",
     ),
-    (re.compile(r"\bRs\.(?=\s?\d)", re.IGNORECASE), "Rs"),
+    (re.compile(r"\b(?:Rs|No|Nr)\.\s?(?=\d)", re.IGNORECASE), ""),
     (re.compile(r"^[ \t]*(?:[-*+][ \t]+(?=\S)|\d[.)][ \t]+(?=[-$]?\d))", re.MULTILINE), ""),
     (re.compile(r"^[ \t]*\|([^|\n]{1,200})\|([^|\n]{1,200})\|[ \t]*$", re.MULTILINE), r"\1:\2"),
 ]
@@ -139,7 +139,7 @@ _INDIAN = r"\d{1,2}(?:,\d\d)+,\d{3}(?!\d)"
 _CURRENCY = r"(?:\$|€|£|¥|₹|\b(?:usd|eur|euros?|rs|dollars?|pounds?|rupees?)\b)"
 _LEXER = re.compile(
     rf"""
-    (?P<european>\d{{1,3}}(?:\.\d{{3}})+,\d+)(?![\d.,]*\d)
+    (?P<european>\d{{1,3}}(?:\.\d{{3}})+,\d+|\d{{1,3}}(?:\ \d{{3}})+,\d\d?)(?![\d.,]*\d)
   | (?P<comma>\d+,\d{{1,2}})(?![\d.,]*\d)
   | (?P<number>(?=\.?\d)(?:{_THREES}|{_INDIAN}|\d+)?+(?P<decimal>\.\d+)?+(?<=\d)
       (?:e(?P<exponent>[-+]?\d+)\b)?)
@@ -184,7 +184,7 @@ def _numeral(match: re.Match[str], text: str) -> tuple[Fraction | None, int, int
         if not beside:
             return None, 0, 0
     if match["comma"] or match["european"]:
-        whole, _, decimal = written.replace(".", "").partition(",")
+        whole, _, decimal = re.sub(r"[. ]", "", written).partition(",")
     else:
         decimal = (match["decimal"] or ".")[1:]
         whole = match["number"].lower().split("e")[0].removesuffix(match["decimal"] or "")

@@ -175,7 +175,7 @@ class Reader:
         start = i
         if self._word(i) in ("a", "an") and self._word(i + 1) in SCALES:
             i += 1
-        elif self._word(i) not in SMALL:
+        elif self._word(i) not in SMALL and self._word(i) != "point":
             return None
         total = group = 0
         while True:
@@ -191,13 +191,11 @@ class Reader:
             else:
                 break
             i += 1
-            hyphen = self._word(i) == "-" and self._word(i + 1) in SMALL
+            hyphen = self._word(i) == "-" and self._word(i + 1) in SMALL | SCALES
             joined = self._word(i) == "and" and self._word(i + 1) in SMALL
             fraction = self._word(i + 2).strip("-") in PARTS.keys() | PLURAL_PARTS
             if hyphen or (joined and self._word(i - 1) in SCALES and not fraction):
                 i += 1
-        if i == start:
-            return None
         value = Fraction(total + group)
         if self._word(i) == "point":
             j, decimals = i + 1, ""
@@ -205,7 +203,7 @@ class Reader:
                 decimals, j = decimals + str(SMALL[self._word(j)]), j + 1
             if decimals:
                 return value + Fraction(int(decimals), 10 ** len(decimals)), j
-        return value, i
+        return (value, i) if i > start else None
 
     def _part(self, i: int, count: Fraction | None) -> tuple[Fraction, int] | None:
         """The denominator word behind a count (None: an article or nothing): ``half``, ``thirds``."""
@@ -264,7 +262,8 @@ class Reader:
         if self._word(i) == "and":
             part = self._in_words(i + 1)
             if part and 0 < part[0] < 1:
-                found, i = Quantity(found.value + part[0]), part[1]
+                scale = SCALES.get(self._word(i - 1), 1)  # "a dozen and a half"
+                found, i = self._scaled(Quantity(found.value + part[0] * scale), part[1])
         found = replace(found, value=sign * found.value)
         return self._measured(found, i, unit)
 
@@ -288,7 +287,9 @@ class Reader:
         if word in CURRENCY | {"°"} and not unit:
             i += 1
         named = unit_of(self._word(i)) if self._token(i, "word", "sign") else ""
-        unit = named or unit or unit_of(word)
+        if self._word(i) == "in" and self._token(i + 1, "word", "number"):
+            named = ""  # the preposition
+        unit = named or unit or (unit_of(word) if word in CURRENCY else "")
         i += bool(named)
         found = replace(found, unit=unit)
         joined = i + (self._word(i) in ("and", ","))

@@ -24,9 +24,10 @@ SMALL |= _numbered("twenty thirty forty fifty sixty seventy eighty ninety", 20, 
 SCALES = {
     "hundred": 100, "dozen": 12, "dozens": 12, "thousand": 10**3, "lakh": 10**5, "lakhs": 10**5,
     "million": 10**6, "millions": 10**6, "crore": 10**7, "crores": 10**7, "billion": 10**9,
-    "trillion": 10**12, "k": 10**3, "bn": 10**9, "mn": 10**6,
+    "trillion": 10**12, "score": 20, "gross": 144, "mil": 10**6, "k": 10**3, "bn": 10**9, "mn": 10**6,
 }  # fmt: skip
 SUFFIXES = {"k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9, "bn": 10**9}
+SMALL |= {"nought": 0}
 PARTS = {"half": 2, "quarter": 4, "fifteenth": 15, "sixteenth": 16, "twentieth": 20}
 PARTS |= _numbered("third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth", 3)
 PARTS |= {"hundredth": 100, "thousandth": 1000, "millionth": 10**6}
@@ -86,9 +87,10 @@ OPERATORS: dict[str, tuple[str, Callable[[Fraction, Fraction], Fraction] | None]
 }  # fmt: skip
 """Between two values: the word that must follow, and what they make together (None: no value)."""
 
-SIGNS = word_set("+ * / ^ ** × x ± \\pm \\times \\cdot \\div")
+SIGNS = word_set("‰ + * / ^ ** × x ± \\pm \\times \\cdot \\div")
 POWERS = {"squared": 2, "cubed": 3}
 
+ALTERNATIVE = word_set("or and maybe perhaps possibly")
 CONCLUDING = word_set("so thus therefore hence leaving giving making =")
 EXPLAINING = word_set("because since if when although though while whereas given")
 BOUNDARY = CONCLUDING | EXPLAINING | word_set(

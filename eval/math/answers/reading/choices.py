@@ -12,6 +12,7 @@ NEAR = 80
 """Characters on either side of a letter that decide what it is."""
 
 _ORDINALS = {"first": "A", "second": "B", "third": "C", "fourth": "D", "fifth": "E"}
+_ORDINAL = re.compile(rf"(?i)\b({'|'.join(_ORDINALS)})\s+(?:option|choice|one)\b")
 _WRAPPER = re.compile(
     r"\\(?:boxed|text|textbf|textit|mathrm|mathbf|mathsf|mbox|bf|rm|boldsymbol)(?![a-z])|[${}\"`]"
     r"|\\[()\][,;: ]"
@@ -44,15 +45,15 @@ _VERB = re.compile(
     re.IGNORECASE,
 )
 _FAVOURED = re.compile(
-    r"\W{0,3}[^.;]{0,40}?\b(?:is|was|must be|are|seems)\s+(?:therefore\s+|thus\s+|clearly\s+)?(?:the\s+)?"
+    r"\W{0,3}[^.;]{0,40}?\b(?:is|was|must be|are|(?:seems|looks|appears)(?: to be)?)\s+(?:therefore\s+|thus\s+|clearly\s+)?(?:the\s+)?"
     r"(?:only\s+)?(?:correct|right|answer|best|one|true|closest|solution|choice)\b"
     r"|\W{0,3}(?:matches|works|fits|holds|agrees)\b",
     re.IGNORECASE,
 )
 _CHOSEN = re.compile(
     r"\b(?:so|hence|thus|therefore|choose|chose|choosing|pick|select|go with|going with|opt for|say"
-    r"|is|be|leaves?|leaving|with|to|option|choice|letter|it's|guess|matches)\b[\s,:]*(?:only\s+)?"
-    r"(?:the\s+)?(?:answer|option|choice|letter)?[\s(\[':]*$",
+    r"|is|be|leaves?|leaving|with|to|option|choice|letter|it's|guess|matches|think|conclusion|ergo|\w+ly)\b[\s,:]*(?:only\s+)?"
+    r"(?:the\s+)?(?:answer|option|choice|letter)?[\s(\[':]*$|:\s*$",
     re.IGNORECASE,
 )
 
@@ -109,7 +110,7 @@ def _letters(sentence: str, *, strict: bool) -> list[str]:
             continue
         if found and _VERB.match(after) and not favoured:
             continue  # the subject of another clause
-        whole = not before.strip(" '(") and (
+        whole = not before.strip(" ,:'(") and (
             match["bare"] is None or re.match(r"\s*(?:[.:-]|$)", after)
         )
         if strict and not (favoured or _CHOSEN.search(before) or whole):
@@ -117,12 +118,10 @@ def _letters(sentence: str, *, strict: bool) -> list[str]:
         if letter not in found:
             found.append(letter)
     if not found:
-        ordinal = re.search(rf"\bthe\s+({'|'.join(_ORDINALS)})\s+(?:option|choice|one)\b", sentence)
-        found = (
-            [_ORDINALS[ordinal[1]]]
-            if ordinal and not REFUTED.match(sentence[ordinal.end() :])
-            else []
-        )
+        ordinal = _ORDINAL.search(sentence)
+        behind = sentence[ordinal.end() :] if ordinal else ""
+        if ordinal and not (REFUTED.match(behind) or (strict and behind.strip(" .*"))):
+            found = [_ORDINALS[ordinal[1].lower()]]
     return found
 
 
@@ -144,13 +143,16 @@ def _excluded_with_others(before: str, after: str) -> bool:
 def _weak(text: str) -> str | None:
     """The letter that the last deciding sentence of a text without a label chooses."""
     plain = _WRAPPER.sub(" ", text)
-    opening = re.match(r"\W{0,3}([A-Ea-e])\s*(?:[).:]\s|$|\n)", plain)
     for sentence in sentences(plain):
         if re.search(r"\b(?:or|either)\b", sentence) and len(_letters(sentence, strict=False)) > 1:
             return None
         letters = _letters(sentence, strict=True)
         if letters:
             return letters[-1] if len(letters) == 1 else None
-    return (
-        opening[1].upper() if opening and not REFUTED.match(plain[opening.end(1) + 1 :]) else None
-    )
+    opening = re.match(r"\W{0,3}(?:[A-E]\b|[a-e]\s*(?:[).:]|$))", plain)
+    if not opening or (
+        _VERB.match(plain, opening.end()) and not _FAVOURED.match(plain, opening.end())
+    ):
+        return None
+    letters = _letters(first_sentence(plain), strict=False)
+    return letters[0] if len(letters) == 1 else None

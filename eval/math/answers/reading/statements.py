@@ -41,7 +41,7 @@ _COPULA = rf"(?:{_NOT_BE}|(?:\s*,[^,.\n]{{1,40}},)?\s+{_BE}(?:\s*[:=])?|\s*[:=]=
 _FOREIGN = (
     r"(?:答案|答え|正解|정답|respuesta(?:\s+(?:final|correcta))?|réponse(?:\s+finale)?|antwort|lösung"
     r"|risposta|resposta|ответ|odpowiedź|jawaban)\s*(?:是|为|為|は|es|est|ist|è|é|adalah|to)?"
-    r"(?![^\W\d_]{2})\s*[:=]?"
+    r"(?![^\W\d_]{2})\s*[:=]?|选(?:择|项)?(?=\s*\(?[A-E])"
 )
 _LABEL = re.compile(
     rf"(?:\banswer\b(?!\s+(?:choice|option)s\b)|\bans\b\.?"

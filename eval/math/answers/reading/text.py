@@ -75,7 +75,7 @@ def plain_text(text: str) -> str:
 _MARKS = [
     (re.compile(r"<<[^<>\n]*>>"), ""),  # GSM8K's calculator notes
     (re.compile(r"<answer>", re.IGNORECASE), "\nAnswer: "),
-    (re.compile(r"</?[A-Za-z][^<>\n]{0,20}>"), ""),
+    (re.compile(r"</?(?![A-E]>)[A-Za-z][^<>\n]{0,20}>"), ""),
     (re.compile(r"^[ \t]*(?:>[ \t]*)+", re.MULTILINE), ""),
     (
         re.compile(

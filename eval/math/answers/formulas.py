@@ -13,7 +13,6 @@ from eval.math.answers.latex import (
     MAX_CHARS,
     MAX_PARTS,
     Shape,
-    plain_number,
     shape,
     split_top,
     tidy,
@@ -22,14 +21,16 @@ from eval.math.answers.quantities import same_quantity
 from eval.math.answers.reading.vocabulary import SMALL
 
 _NAME = (
-    r"(?:(?:\\angle ?)?\\?[A-Za-z](?:_\{?\w+\}?)?'?(?:\([a-z](?:,[a-z])*\))?|\\[a-z]+|[A-Za-z]{3,}|[A-Z]{2}"
-    r"|\\text\s*\{[^{}]*\}|\([a-z](?:, ?[a-z])+\))"
+    r"(?:(?:\\(?:angle|triangle) ?)?\\?[A-Za-z](?:_\{?\w+\}?)?'?(?:\([^()=]{1,12}\))?|\\[a-z]+"
+    r"|[A-Za-z]{3,}|(?:\\(?:angle|triangle) ?)?[A-Z]{2,4}|\|[A-Z]{1,2}\||\\text\s*\{[^{}]*\}"
+    r"|\([a-z](?:, ?[a-z])+\))"
 )
 _SUM = re.compile(r"[A-Za-z](?: ?[+] ?[A-Za-z])+")
 _ASSIGNED = re.compile(rf"\s*{_NAME}\s*(?:=|\\in(?![a-z]))\s*(?P<value>[^=]+)")
 _RELATION = re.compile(r"=|<|>|\\le(?![a-z])|\\ge(?![a-z])|\\ne(?![a-z])")
 _BASE = re.compile(
-    r"(?P<digits>\w+?) ?(?:_ ?\{? ?|\(?(?:in )?base ?[_-]? ?)(?:\\text\{)?(?P<base>[a-z]+|\d+)[ })]*",
+    r"(?P<digits>\w+?) ?(?:_ ?[{( ]*|\(?(?:in )?base ?[_-]? ?)(?:\\text\{)?"
+    r"(?P<base>[a-z]+|\d+)[ })]*",
     re.I,
 )
 _BASES = {word: str(number) for word, number in SMALL.items() if 2 <= number <= 16}
@@ -150,7 +151,8 @@ def _assigned(latex: str) -> str:
     sides = split_top(latex, "=")
     if len(sides) > 2 and all(sides) and not _ORDER.search(latex) and "," not in latex:
         return sides[-1]
-    if len(sides) == 2 and (_SUM.fullmatch(sides[0]) or plain_number(sides[0]) is not None):
+    letters = re.search(r"[A-Za-z]", re.sub(r"\\[a-z]+", "", sides[0]))
+    if len(sides) == 2 and sides[0] and (_SUM.fullmatch(sides[0]) or not letters):
         return sides[1]
     found = _ASSIGNED.fullmatch(latex)
     return found["value"].strip() if found else latex
@@ -188,7 +190,8 @@ def _based_integers(gold: str, answer: str) -> bool | None:
 
     An answer without a base is read in the gold's, which the question fixes.
     """
-    mine, theirs = _BASE.fullmatch(gold), _BASE.fullmatch(answer)
+    flat = re.sub(r"\\text ?\{([^{}]*)\}", r" \1 ", answer)
+    mine, theirs = _BASE.fullmatch(gold), _BASE.fullmatch(re.sub(" +", " ", flat).strip())
     if not mine or not mine["digits"][0].isdigit():
         return None
     if not theirs:

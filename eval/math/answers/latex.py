@@ -7,12 +7,13 @@ numbers, words, lists, tuples, sets, matrices and atoms.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from eval.math.answers.quantities import Quantity
+from eval.math.answers.reading.clauses import statement
 from eval.math.answers.reading.text import plain_text, unmarked
 from eval.math.answers.reading.values import parse_quantity
-from eval.math.answers.reading.vocabulary import UNITS, unit_of, word_set
+from eval.math.answers.reading.vocabulary import PLURAL_PARTS, SCALES, UNITS, unit_of, word_set
 
 MAX_CHARS = 3_000
 """A longer answer is not taken apart; it is right only if it equals the gold text."""
@@ -22,10 +23,11 @@ MAX_PARTS = 24
 
 _GREEK = word_set("alpha beta gamma delta epsilon theta lambda mu pi rho sigma tau phi omega")
 _WORDS = {word: f"\\{word} " for word in _GREEK}
-_WORDS |= {"infinity": "\\infty ", "inf": "\\infty ", "and": ",", "or": ",", "~": " "}
+_WORDS |= {"infinity": "\\infty ", "inf": "\\infty ", "and": ",", "or": ",", "~": " ", ";": ","}
 _DROPPED = word_set(
-    "left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr displaystyle textstyle "
-    "limits nolimits bf rm it sf tt cal large Large LARGE huge Huge small normalsize bfseries itshape"
+    "left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr displaystyle "
+    "textstyle limits nolimits bf rm it sf tt cal large Large LARGE huge Huge small normalsize "
+    "bfseries itshape hline pounds euro cent yen"
 )
 _SPACES = word_set("quad qquad , ; : > ! space thinspace enspace") | {" "}
 _UNWRAPPED = word_set(
@@ -44,7 +46,11 @@ _RENAMED = {
 } | {
     "lbrack": "[", "rbrack": "]", "lparen": "(", "rparen": ")", "lvert": "|", "rvert": "|",
     "vert": "|", "mid": "|", "lt": "<", "gt": ">", "%": "%", "land": ",", "lor": ",", "colon": ":",
-    "div": "/", "langle": "(", "rangle": ")", "R": "(-\\infty,\\infty)", "reals": "(-\\infty,\\infty)",
+    "div": "/", "cr": "\\\\", "langle": "(", "rangle": ")", "R": "(-\\infty,\\infty)",
+}  # fmt: skip
+_SPELLED = {
+    "all real numbers": "(-\\infty,\\infty)", "all reals": "(-\\infty,\\infty)",
+    "no solution": "\\emptyset", "no solutions": "\\emptyset", "empty set": "\\emptyset",
 }  # fmt: skip
 _SIGNS = {
     "π": r"\pi ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∪": r"\cup ",
@@ -61,6 +67,7 @@ _ROOT = re.compile(r"(?:√|(?<![\\A-Za-z])sqrt(?=\())\s*(\d+|[A-Za-z]|\{[^{}]*\
 _TOKEN = re.compile(r"\\[A-Za-z]+|\\.|\s+|[A-Za-z]+|\d+|.", re.DOTALL)
 _ARGUMENTS = [
     (re.compile(r"\\(frac|binom)\s*(\d)\s*(\d)(?!\d)"), r"\\\1{\2}{\3}"),
+    (re.compile(r"\\(frac|binom)\s*([A-Za-z])\s*([\dA-Za-z])"), r"\\\1{\2}{\3}"),
     (re.compile(r"\\(frac|binom)\s*([\dA-Za-z])\s*\{"), r"\\\1{\2}{"),
     (re.compile(r"(\\(?:frac|binom)\s*\{[^{}]*\})\s*([\dA-Za-z])"), r"\1{\2}"),
     (re.compile(r"\\sqrt\s*([\dA-Za-z])"), r"\\sqrt{\1}"),
@@ -79,11 +86,15 @@ def tidy(latex: str) -> str:
     if not text.isascii():
         text = "".join(_SIGNS.get(char, char) for char in text)
     text = _GROUPED.sub(lambda m: m[1] + re.sub(r"\D", "", m[2]), text)
-    text = _Rewriter(text.replace("\\$", "").replace("$", "")).text()
+    text = re.sub(r"\\mathbb\s*(?:\{\s*R\s*\}|R)", r"\\R ", re.sub(r"\\?[$€£¥₹¢]", "", text))
+    text = _Rewriter(text.replace(":=", "=")).text()
     for pattern, replacement in _ARGUMENTS:
         text = pattern.sub(replacement, text)
-    text = re.sub(r"\s+", " ", _balance(text)).strip(" :;,`\"'").rstrip(" .")
-    return _unwrap(text)
+    text = re.sub(r"\s+", " ", _balance(text)).strip(" :;,`\"'").rstrip(" .").lstrip(" =~")
+    text = _unwrap(text.removesuffix("\\\\"))
+    exact, _, rounded = text.replace("\\sim", "\\approx").partition("\\approx")
+    text = (exact.strip() or rounded.strip()) if "\\approx" in text or "\\sim" in text else text
+    return _SPELLED.get(re.sub(r"\\text ?|[{}]", "", text).strip().lower(), text)
 
 
 class _Rewriter:
@@ -135,9 +146,6 @@ class _Rewriter:
             return self._matrix(name, end)
         elif name in ("over", "choose"):
             self._infix("\\frac{" if name == "over" else "\\binom{")
-        elif name == "mathbb" and inside == "R":
-            self.out.append(_RENAMED["R"])
-            return end
         else:
             self.out.append(_RENAMED.get(name, "\\" + name))
         return index
@@ -273,7 +281,7 @@ class Shape:
 _MATRIX = re.compile(r"\\begin\{matrix\}(.*)\\end\{matrix\}", re.DOTALL)
 # A unit in \\text{}, a word of four letters or a known symbol; "3 xy" is a product.
 _UNIT = re.compile(
-    r"(?P<value>.*[\d})\]]) ?"
+    r"(?P<value>.*(?:[\d})\]]|\\pi)) ?"
     r"(?:\\text ?\{ ?(?P<wrapped>[^{}]*[A-Za-z]{2}[^{}]*|[A-Za-z]+/[A-Za-z^\d]+|[mgLs])\}"
     r"|(?<= )(?P<word>[A-Za-z]{4,}(?: [A-Za-z]+)*)"
     r"|(?P<symbol>cm|mm|km|ft|mph|kg|lb|hr|min|sec|m/s|km/h)) ?(?P<power>\^ ?\{?[23]\}?)?"
@@ -288,14 +296,22 @@ def shape(latex: str) -> Shape:
     found = _UNIT.fullmatch(text)
     if found and not found["value"].endswith("\\end{matrix}"):
         power = re.sub(r"\D", "", found["power"] or "")
-        unit = _unit_name(found["wrapped"] or found["word"] or found["symbol"], power)
+        words = found["wrapped"] or found["word"] or found["symbol"]
+        first, _, rest = words.strip().partition(" ")
+        if first in SCALES or first in PLURAL_PARTS:  # "2 \\text{ dozen eggs}"
+            text, words = f"{found['value'].strip()} {first}", rest
+            return Shape("number", text, parse_quantity(text), _unit_name(words, power))
+        unit = _unit_name(words, power)
         text = found["value"].strip()
     number = plain_number(text)
     if number is not None:
         return Shape("number", text, number, unit)
     if _WHOLE_TEXT.fullmatch(latex.strip(" ()")):
-        number = parse_quantity(re.sub(r"\\text|[{}]", " ", latex))
-        return Shape("text", latex, number) if number is None else Shape("number", latex, number)
+        words = re.sub(r"\\text|[{}]", " ", latex)
+        read = statement(words) if re.match(r"\s*[\d.]", words) else parse_quantity(words)
+        if isinstance(read, Quantity):
+            return Shape("number", latex, replace(read, unit=""))
+        return Shape("text", latex)
     inside = text[1:-1].strip() if text[:1] in ("(", "[") and _closing(text, 0) >= 0 else text
     matrix = _MATRIX.fullmatch(inside)
     if matrix and "\\begin" not in matrix[1]:

@@ -45,7 +45,9 @@ _VERB = re.compile(
     re.IGNORECASE,
 )
 _FAVOURED = re.compile(
-    r"\W{0,3}[^.;]{0,40}?\b(?:is|was|must be|are|(?:seems|looks|appears)(?: to be)?)\s+(?:therefore\s+|thus\s+|clearly\s+)?(?:the\s+)?"
+    r"\W{0,3}(?:(?!\b[A-E]\b)[^.;]){0,40}?\b(?:is|was|must be|are"
+    r"|(?:seems|looks|appears)(?: to be)?)\s+"
+    r"(?:therefore\s+|thus\s+|clearly\s+)?(?:the\s+)?"
     r"(?:only\s+)?(?:correct|right|answer|best|one|true|closest|solution|choice)\b"
     r"|\W{0,3}(?:matches|works|fits|holds|agrees)\b",
     re.IGNORECASE,
@@ -113,7 +115,8 @@ def _letters(sentence: str, *, strict: bool) -> list[str]:
         whole = not before.strip(" ,:'(") and (
             match["bare"] is None or re.match(r"\s*(?:[.:-]|$)", after)
         )
-        if strict and not (favoured or _CHOSEN.search(before) or whole):
+        ends = match["named"] and not after.strip(" .*)")
+        if strict and not (favoured or _CHOSEN.search(before) or whole or ends):
             continue
         if letter not in found:
             found.append(letter)

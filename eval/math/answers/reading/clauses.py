@@ -29,7 +29,6 @@ from eval.math.answers.reading.vocabulary import (
     VERBS,
 )
 
-
 _SO = frozenset({"so", "thus", "hence", "therefore"})
 
 
@@ -95,12 +94,7 @@ class _Sentence(Reader):
                 return Quantity(found.value ** POWERS[word])
             if word == "factorial" and i == first:
                 return "refused"
-            if word in SIGNS:
-                follows = self._token(self._skip(i + 1), "number", "command")
-                if follows or (i == first and word != "/"):
-                    return "refused"
-            ranged = word in ("-", ":") and self._token(i + 1, "number")
-            if ranged and (not ranged.spaced or i == first):
+            if self._operated_on(i, i == first):
                 return "refused"
             if word == ":":
                 return found
@@ -122,6 +116,15 @@ class _Sentence(Reader):
                 return self._contradicted(found, i)
             i += 1
         return found
+
+    def _operated_on(self, i: int, first: bool) -> bool:
+        """Whether a sign of arithmetic, a range or a ratio follows ("18+", "5-7", "2:30")."""
+        word = self._word(i)
+        if word in SIGNS:
+            follows = self._token(self._skip(i + 1), "number", "command")
+            return bool(follows) or (first and word != "/")
+        ranged = self._token(i + 1, "number") if word in ("-", ":") else None
+        return bool(ranged and (first or not ranged.spaced))
 
     def _operated(self, found: Quantity, i: int) -> Quantity | str | None:
         """The outcome of an operator in words with a second value; None if there is none here."""
@@ -145,7 +148,7 @@ class _Sentence(Reader):
         return Quantity(operate(found.value, other[0].value))
 
     def _joined(self, found: Quantity, word: str, other: Quantity, i: int) -> Quantity | str:
-        """ "5 or 6" and "5 and 6" are no single value; "60, or 1 hour" is, "5 and 3 are left" is."""
+        """ "5 or 6" and "5 and 6" are refused, "60, or 1 hour" and "5 and 3 are left" are not."""
         if other.value == found.value and word == "or" or self._restated(found, other):
             return found
         while self._token(i, "word") and self._word(i) not in BOUNDARY | VERBS | {"and", "or"}:

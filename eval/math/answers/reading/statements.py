@@ -60,7 +60,8 @@ _REVERSED = re.compile(
 _BOX = re.compile(r"\\?\\(?:boxed|fbox|framebox)\b\s*|(?<![A-Za-z\\])boxed(?=\{)")
 SENTENCE_END = re.compile(
     r"\n|;\s|(?<!\b[F-Z])(?<!\b[ap]\.m)(?<!\b[AP]\.M)(?<!\bMrs)(?<!\bMr)(?<!\bDr)(?<!\bMs)(?<!\bSt)"
-    r"(?<!\brs )(?<!\bRs)(?<!\bi\.e)(?<!\be\.g)(?<!\bapprox)(?<!\bsq)(?<!\bvs)[.!?](?!\s*=)(?=[\s\"')\]*$<]|$)"
+    r"(?<!\brs )(?<!\bRs)(?<!\bi\.e)(?<!\be\.g)(?<!\bapprox)(?<!\bsq)(?<!\bvs)"
+    r"[.!?](?!\s*=)(?=[\s\"')\]*$<]|$)"
 )
 _NEGATED = re.compile(r"\W{0,4}(?:not|never|n't|neither)\b", re.IGNORECASE)
 _TAG_QUESTION = re.compile(
@@ -140,12 +141,10 @@ def _braced(text: str, start: int) -> tuple[str, int]:
         match = re.compile(r"[^\s$]*").match(text, start)
         return match[0].rstrip(".,"), match.end()
     depth = 0
-    for index in range(start, len(text)):
-        char = text[index]
-        if char in "{}" and text[index - 1] != "\\":
-            depth += 1 if char == "{" else -1
-            if depth == 0:
-                return text[start + 1 : index], index + 1
+    for part in re.compile(r"\\.|[{}]", re.DOTALL).finditer(text, start):
+        depth += {"{": 1, "}": -1}.get(part[0], 0)
+        if depth == 0 and part[0] == "}":
+            return text[start + 1 : part.start()], part.end()
     line = text[start + 1 :].split("\n", 1)[0]
     return line, start + 1 + len(line)
 

@@ -206,7 +206,7 @@ class Reader:
         return (value, i) if i > start else None
 
     def _part(self, i: int, count: Fraction | None) -> tuple[Fraction, int] | None:
-        """The denominator word behind a count (None: an article or nothing): ``half``, ``thirds``."""
+        """The denominator word behind a count (None: not a whole one): ``half``, ``thirds``."""
         if self._word(i) == "-":
             i += 1
         word = self._word(i)

@@ -24,7 +24,8 @@ SMALL |= _numbered("twenty thirty forty fifty sixty seventy eighty ninety", 20, 
 SCALES = {
     "hundred": 100, "dozen": 12, "dozens": 12, "thousand": 10**3, "lakh": 10**5, "lakhs": 10**5,
     "million": 10**6, "millions": 10**6, "crore": 10**7, "crores": 10**7, "billion": 10**9,
-    "trillion": 10**12, "score": 20, "gross": 144, "mil": 10**6, "k": 10**3, "bn": 10**9, "mn": 10**6,
+    "trillion": 10**12, "score": 20, "gross": 144, "mil": 10**6, "k": 10**3, "mn": 10**6,
+    "bn": 10**9,
 }  # fmt: skip
 SUFFIXES = {"k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9, "bn": 10**9}
 SMALL |= {"nought": 0}
@@ -40,7 +41,7 @@ for _dimension, _units in {
     "time": "second,sec,s 1; minute,min 60; hour,hr,h 3600; day 86400; week 604800",
     "years": "month 1; year,yr 12",
     "length": "inch,in 1; foot,feet,ft 12; yard,yd 36; mile,mi 63360",
-    "metric": "millimeter,mm 1; centimeter,cm 10; meter,metre,m 1000; kilometer,kilometre,km 1000000",
+    "metric": "millimeter,mm 1; centimeter,cm 10; meter,metre,m 1000; kilometer,km 1000000",
     "weight": "ounce,oz 1; pound,lb 16; ton 32000",
     "mass": "milligram,mg 1; gram,g 1000; kilogram,kg,kilo 1000000",
     "volume": "milliliter,ml 1; liter,litre,l 1000",
@@ -63,28 +64,35 @@ MULTIPLES = {"twice": 2, "double": 2, "thrice": 3, "triple": 3, "quadruple": 4}
 PERCENT = word_set("% \\% percent percentage pct")
 
 FILLERS = word_set(
-    "about approximately approx around roughly exactly only just equal to equals is are be was that a "
-    "an the of total number sum amount value simply therefore thus clearly hence then so indeed also "
-    "now obviously equivalent precisely actually probably likely currently found rs usd eur gbp us inr "
-    "cad i think believe it its it's he she they we there will would should must"
+    "about approximately approx around roughly exactly only just equal to equals is are be was "
+    "that a an the of total number sum amount value simply therefore thus clearly hence then so "
+    "indeed also now obviously equivalent precisely actually probably likely currently found rs "
+    "usd eur gbp us inr cad i think believe it its it's he she they we there will would should "
+    "must"
 )
 """Words before a value that say nothing about it."""
 
 BOUNDS = word_set(
-    "than between least most over under above below beyond either neither nor not never almost nearly "
-    "upto isn't wasn't without except besides instead root log square cube √ \\sqrt \\log \\ln \\pm ±"
+    "than between least most over under above below beyond either neither nor not never almost "
+    "nearly upto isn't wasn't without except besides instead root log square cube √ \\sqrt \\log "
+    "\\ln \\pm ±"
 )
 """Words before a value that make it a bound, an alternative or an argument."""
 
 OPERATORS: dict[str, tuple[str, Callable[[Fraction, Fraction], Fraction] | None]] = {
-    "times": ("", operator.mul), "multiplied": ("by", operator.mul), "plus": ("", operator.add),
-    "minus": ("", operator.sub), "divided": ("by", operator.truediv), "out": ("of", operator.truediv),
-    "over": ("", operator.truediv), "more": ("than", None), "greater": ("than", None),
-    "less": ("than", None), "fewer": ("than", None), "above": ("", None), "below": ("", None),
-    "of": ("", None), "to": ("", None), "through": ("", None), "by": ("", None), "and": ("", None),
-    "or": ("", None), "nor": ("", None), "versus": ("", None), "vs": ("", None), "mod": ("", None),
-    "until": ("", None), "till": ("", None), "modulo": ("", None),
-}  # fmt: skip
+    "times": ("", operator.mul),
+    "multiplied": ("by", operator.mul),
+    "plus": ("", operator.add),
+    "minus": ("", operator.sub),
+    "divided": ("by", operator.truediv),
+    "over": ("", operator.truediv),
+    "out": ("of", operator.truediv),
+}
+OPERATORS |= {word: ("than", None) for word in ("more", "greater", "less", "fewer")}
+OPERATORS |= {
+    word: ("", None)
+    for word in word_set("above below of to through by and or nor versus vs mod modulo until till")
+}
 """Between two values: the word that must follow, and what they make together (None: no value)."""
 
 SIGNS = word_set("‰ + * / ^ ** × x ± \\pm \\times \\cdot \\div")
@@ -94,23 +102,25 @@ ALTERNATIVE = word_set("or and maybe perhaps possibly")
 CONCLUDING = word_set("so thus therefore hence leaving giving making =")
 EXPLAINING = word_set("because since if when although though while whereas given")
 BOUNDARY = CONCLUDING | EXPLAINING | word_set(
-    "as which but unless considering not rather instead where who after before due meaning i.e namely "
-    "for per each every with in from on at without assuming including"
+    "as which but unless considering not rather instead where who after before due meaning i.e "
+    "namely for per each every with in from on at without assuming including"
 )  # fmt: skip
 """A clause begins here that leaves the value before it as it is."""
 
 VERBS = word_set(
-    "is are was were remain remains left will would has have had can could does do did isn't aren't "
-    "wasn't cannot can't doesn't don't didn't won't seems makes make exceeds gives leaves ignores"
+    "is are was were remain remains left will would has have had can could does do did isn't "
+    "aren't wasn't cannot can't doesn't don't didn't won't seems makes make exceeds gives leaves "
+    "ignores"
 )
 REFUTING = word_set(
-    "too wrong incorrect impossible not isn't wasn't doesn't cannot can't don't never unlikely invalid "
-    "insufficient"
+    "too wrong incorrect impossible not isn't wasn't doesn't cannot can't don't never unlikely "
+    "invalid insufficient"
 )
 ADVERBS = word_set("far way also still just simply clearly much obviously a the be")
 
 SKIPPED = CURRENCY | set("\"'`()[]{}<>~≈=:,*_|#…") | word_set(
-    "\\( \\) \\[ \\] \\{ \\} \\approx \\, \\; \\! \\: \\sim \\text \\mathrm \\textbf \\textit \\mathbf "
-    "\\boxed \\left \\right \\quad \\qquad \\mbox \\displaystyle \\colon \\implies \\therefore \\bf \\rm"
+    "\\( \\) \\[ \\] \\{ \\} \\approx \\, \\; \\! \\: \\sim \\text \\mathrm \\textbf \\textit "
+    "\\mathbf \\boxed \\left \\right \\quad \\qquad \\mbox \\displaystyle \\colon \\implies "
+    "\\therefore \\bf \\rm"
 ) | {"\\ "}  # fmt: skip
 """Marks before a value that carry no meaning."""

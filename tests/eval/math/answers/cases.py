@@ -25,28 +25,40 @@ LABELS = [
     "The answer to the problem is {}.", "Ans: {}", "The answer comes out to be {}.",
     "Final answer: {}", "The required answer is {}.", "The answer turns out to be {}.",
     "**The answer is {}.**", "### Final Answer: {}", "The answer is therefore {}.", "Answer - {}",
-    "> **Answer:** {}", "The answer, in the end, is {}.", "<answer>{}</answer>", "The answer equals {}.",
+    "> **Answer:** {}", "The answer, in the end, is {}.", "<answer>{}</answer>",
+    "The answer equals {}.",
 ]  # fmt: skip
 LEADS = [
     "", "", "", "Let us see. ", "First we add 3 and 4 to get 7. Then we go on.\n", "2 + 2 = 4.\n\n",
-    "Step 1: there are 12 months.\nStep 2: multiply.\n", "**Step 1.** Take half of 50, i.e. 25.\n\n",
+    "Step 1: there are 12 months.\nStep 2: multiply.\n",
+    "**Step 1.** Take half of 50, i.e. 25.\n\n",
     "She had 5 at first, so we take 5 away. ",
 ]  # fmt: skip
 WRAPPERS = ["{}"] * 8 + ["**{}**", "*{}*", "`{}`", '"{}"', "_{}_", "__{}__", "({})", "[{}]", "“{}”"]
 MATH_WRAPPERS = ["${}$", "\\({}\\)", "\\[{}\\]", "$${}$$", "\\boxed{{{}}}", "$\\boxed{{{}}}$"]
-NOUNS = ["marbles", "students", "muffins", "miles", "kg", "cm", "days", "dollars", "liters of paint",
-         "more tickets", "books left", "points in total", "km per hour", "square feet", "°F"]  # fmt: skip
+NOUNS = ["marbles", "students", "muffins", "miles", "kg", "cm", "days", "dollars",
+    "liters of paint",
+         "more tickets", "books left", "points in total", "km per hour", "square feet",
+         "°F"]  # fmt: skip
 AFTER = [
     ", not {o}", ", because {o} would be too many", " since {o} is too small", " rather than {o}",
-    " (not {o})", ", as {o} does not divide evenly", " instead of {o}", ", which is {d} more than {o}",
-    " if we leave out the {o} broken ones", " because {d} + {o} is what we need", ". I checked it {o} times",
+    " (not {o})", ", as {o} does not divide evenly", " instead of {o}",
+    ", which is {d} more than {o}",
+    " if we leave out the {o} broken ones", " because {d} + {o} is what we need",
+    ". I checked it {o} times",
     ", whereas {o} is the number of boxes", ", given that {o} were sold", ", so that {o} remain",
-    " (see step {d})", ", and {o} is wrong", ". That took {o} steps", ", although {o} looks tempting",
-    " when there are {o} of them", ", but not {o}", " after {o} weeks", " for {o} people", "; {o} is too low",
+    " (see step {d})", ", and {o} is wrong", ". That took {o} steps",
+    ", although {o} looks tempting",
+    " when there are {o} of them", ", but not {o}", " after {o} weeks", " for {o} people",
+    "; {o} is too low",
 ]  # fmt: skip
-ONES = ("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
-        "sixteen seventeen eighteen nineteen").split()  # fmt: skip
-TENS = "zero ten twenty thirty forty fifty sixty seventy eighty ninety".split()
+_ONES = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
+    "fifteen sixteen seventeen eighteen nineteen"
+)
+ONES = _ONES.split()
+_TENS = "zero ten twenty thirty forty fifty sixty seventy eighty ninety"
+TENS = _TENS.split()
 
 
 def in_words(number: int) -> str:
@@ -71,9 +83,12 @@ def integer_form(rng: random.Random) -> tuple[str, str]:
     """(written, gold) of a whole number."""
     number = rng.choice([rng.randint(2, 99), rng.randint(100, 999), rng.randint(1000, 9_999_999)])
     forms = [str(number), str(number), f"{number}.0", f"{number}.00", f"+{number}", f"${number}",
-             f"\\${number}", f"€{number}", f"£{number}", f"USD {number}", f"Rs. {number}", f"= {number}",
-             f"≈ {number}", f"about {number}", f"exactly {number}", f"a total of {number}", f"x = {number}",
-             f"approximately {number}", f"just {number}", f"\u200b{number}", f"{number}!", f"~{number}",
+             f"\\${number}", f"€{number}", f"£{number}", f"USD {number}", f"Rs. {number}",
+             f"= {number}",
+             f"≈ {number}", f"about {number}", f"exactly {number}", f"a total of {number}",
+             f"x = {number}",
+             f"approximately {number}", f"just {number}", f"\u200b{number}", f"{number}!",
+             f"~{number}",
              in_words(number), in_words(number).capitalize(), f"{in_words(number)} ({number})",
              f"{number} ({in_words(number)})", f"3 + {number - 3} = {number}", f"{number}/1",
              "".join(chr(0xFF10 + int(digit)) for digit in str(number))]  # fmt: skip
@@ -118,9 +133,12 @@ def fraction_form(rng: random.Random) -> tuple[str, str]:
          (7, 10, "seven tenths"), (3, 8, "three eighths")])  # fmt: skip
     if rng.random() < 0.5:
         value = whole + top / bottom
-        forms = [f"{value}", f"{value:.3f}", f"{whole} {top}/{bottom}", f"{whole}\\frac{{{top}}}{{{bottom}}}",
-                 f"{in_words(whole)} and {name}", f"{whole} and {name}", f"{whole * bottom + top}/{bottom}",
-                 f"\\frac{{{whole * bottom + top}}}{{{bottom}}}", f"${value}", f"{value * 100:g}%"]  # fmt: skip
+        forms = [f"{value}", f"{value:.3f}", f"{whole} {top}/{bottom}",
+            f"{whole}\\frac{{{top}}}{{{bottom}}}",
+                 f"{in_words(whole)} and {name}", f"{whole} and {name}",
+                 f"{whole * bottom + top}/{bottom}",
+                 f"\\frac{{{whole * bottom + top}}}{{{bottom}}}", f"${value}",
+                 f"{value * 100:g}%"]  # fmt: skip
         if (top, bottom) == (1, 2):
             forms += [f"{whole}½", f"{whole}.5"]
         if bottom in (2, 4):
@@ -132,27 +150,38 @@ def fraction_form(rng: random.Random) -> tuple[str, str]:
         value = top / bottom
         forms = [f"{value}", f"{value:g}"[1:], f"{top}/{bottom}", f"\\frac{{{top}}}{{{bottom}}}",
                  f"\\dfrac{top}{bottom}" if bottom < 10 else f"\\dfrac{{{top}}}{{{bottom}}}", name,
-                 f"{value * 100:g}%", f"{value * 100:g} percent", f"{round(value * 1000)} thousandths"]  # fmt: skip
+                 f"{value * 100:g}%", f"{value * 100:g} percent",
+                 f"{round(value * 1000)} thousandths"]  # fmt: skip
     return rng.choice(forms), f"{value}"
 
 
 def signed_form(rng: random.Random) -> tuple[str, str]:
     number = rng.randint(2, 500)
     forms = [f"-{number}", f"−{number}", f"–{number}", f"negative {number}", f"minus {number}",
-             f"negative {in_words(number)}", f"-${number}", f"$-{number}", f"-{number}.0", f"({-number})"]  # fmt: skip
+             f"negative {in_words(number)}", f"-${number}", f"$-{number}", f"-{number}.0",
+             f"({-number})"]  # fmt: skip
     return rng.choice(forms), f"-{number}"
 
 
 NOT_ONE = [
-    "{v} or {o}", "either {v} or {o}", "{v} and {o}", "between {v} and {o}", "from {v} to {o}", "{v} to {o}",
-    "{v}, {o}", "{v} times {o}", "{v} more than {o}", "{v} less than {o}", "{v} fewer than {o}", "{v} squared",
-    "{v} dozen", "{v} thousand", "{v} million", "{v} hundredths", "{v} tenths", "{v}k", "more than {v}",
-    "less than {v}", "{v} plus {o}", "{v} minus {o}", "{v} divided by {o}", "twice {v}", "double {v}",
-    "{v} and a half", "{v}:{o}", "{v}/{o}", "{v} {o}/9999", "{v}{o}", "{o}{v}", "{v}.{o}", "negative {v}",
-    "minus {v}", "-{v}", "{v} factorial", "not {v}", "{v}^2", "{v} cubed", "{v} hundred", "at least {v}",
-    "{v} apples or {o} apples", "{v} apples and {o} pears", "the square root of {v}", "\\sqrt{{{v}}}", "{v}({o})",
-    "{o}, not {v}", "{o}, because {v} is too large", "{o} rather than {v}", "{o} since {v} is too small",
-    "{o} (not {v})", "{o} instead of {v}", "{v} is too large", "{v}% of {o}", "{v} hours and {o} minutes",
+    "{v} or {o}", "either {v} or {o}", "{v} and {o}", "between {v} and {o}", "from {v} to {o}",
+    "{v} to {o}",
+    "{v}, {o}", "{v} times {o}", "{v} more than {o}", "{v} less than {o}", "{v} fewer than {o}",
+    "{v} squared",
+    "{v} dozen", "{v} thousand", "{v} million", "{v} hundredths", "{v} tenths", "{v}k",
+    "more than {v}",
+    "less than {v}", "{v} plus {o}", "{v} minus {o}", "{v} divided by {o}", "twice {v}",
+    "double {v}",
+    "{v} and a half", "{v}:{o}", "{v}/{o}", "{v} {o}/9999", "{v}{o}", "{o}{v}", "{v}.{o}",
+    "negative {v}",
+    "minus {v}", "-{v}", "{v} factorial", "not {v}", "{v}^2", "{v} cubed", "{v} hundred",
+    "at least {v}",
+    "{v} apples or {o} apples", "{v} apples and {o} pears", "the square root of {v}",
+    "\\sqrt{{{v}}}", "{v}({o})",
+    "{o}, not {v}", "{o}, because {v} is too large", "{o} rather than {v}",
+    "{o} since {v} is too small",
+    "{o} (not {v})", "{o} instead of {v}", "{v} is too large", "{v}% of {o}",
+    "{v} hours and {o} minutes",
 ]  # fmt: skip
 
 
@@ -188,24 +217,39 @@ def numbers(rng: random.Random) -> Case:
     return Case("gsm8k", rng.choice(LEADS) + label.format(said), gold, True, form.__name__)
 
 
-CHOICE_WRAPPERS = ["{}", "({})", "**{}**", "**({})**", "[{}]", "{})", "'{}'", '"{}"', "option {}", "option ({})",
-                   "${}$", "$\\boxed{{{}}}$", "\\boxed{{({})}}", "\\boxed{{\\text{{{}}}}}", "choice {}",
-                   "({}) 14", "{}) 14 km", "{}. 14", "14, which is option {}", "14 ({})", "{}: 14", "{} (14)"]  # fmt: skip
+CHOICE_WRAPPERS = ["{}", "({})", "**{}**", "**({})**", "[{}]", "{})", "'{}'", '"{}"', "option {}",
+    "option ({})",
+                   "${}$", "$\\boxed{{{}}}$", "\\boxed{{({})}}", "\\boxed{{\\text{{{}}}}}",
+                   "choice {}",
+                   "({}) 14", "{}) 14 km", "{}. 14", "14, which is option {}", "14 ({})", "{}: 14",
+                   "{} (14)"]  # fmt: skip
 CHOICE_AFTER = [
-    "", "", "", " because ({o}) is too large", ", not {o}", ", since {o} ignores the tax", " rather than {o}",
-    " (and not {o})", ". Option {o} is wrong", ". Note that {o} is a distractor", ", while {o} is too small",
-    ", and {o} is incorrect", " as option ({o}) does not fit", ", so {o} cannot be right", " instead of {o}",
+    "", "", "", " because ({o}) is too large", ", not {o}", ", since {o} ignores the tax",
+    " rather than {o}",
+    " (and not {o})", ". Option {o} is wrong", ". Note that {o} is a distractor",
+    ", while {o} is too small",
+    ", and {o} is incorrect", " as option ({o}) does not fit", ", so {o} cannot be right",
+    " instead of {o}",
 ]  # fmt: skip
-WEAK = ["So, ({}).", "Option {} is correct.", "I choose {}.", "I would pick option {}.", "Hence option ({}).",
-        "({}) is the correct one.", "Therefore {} is the right choice.", "Thus, {} is correct.", "({})", "{}",
-        "{}.", "{}) 14", "({}) 14 km", "It must be ({}).", "The correct option is {}.", "The right choice is ({}).",
-        "{} is the answer.", "That leaves {}.", "So it is ({}).", "The best choice is {}.", "We select ({}).",
+WEAK = ["So, ({}).", "Option {} is correct.", "I choose {}.", "I would pick option {}.",
+    "Hence option ({}).",
+        "({}) is the correct one.", "Therefore {} is the right choice.", "Thus, {} is correct.",
+        "({})", "{}",
+        "{}.", "{}) 14", "({}) 14 km", "It must be ({}).", "The correct option is {}.",
+        "The right choice is ({}).",
+        "{} is the answer.", "That leaves {}.", "So it is ({}).", "The best choice is {}.",
+        "We select ({}).",
         "Correct option: {}", "Only option {} works."]  # fmt: skip
-NO_CHOICE = ["The answer is {v} or {o}.", "The answer is either ({v}) or ({o}).", "The answer is not {v}.",
-             "The answer is ({o}), not ({v}).", "Option {v} is wrong, so the answer is {o}.", "({v}) is too large.",
-             "The answer is {o} because {v} is too small.", "The answer cannot be {v}.", "Not {v}, so {o}.",
-             "We reject {v}. The answer is {o}.", "The answer is {v}. Wait, that is wrong. The answer is {o}.",
-             "I first chose {v}, but the answer is {o}.", "{v} is incorrect.", "The answer is {o} rather than {v}.",
+NO_CHOICE = ["The answer is {v} or {o}.", "The answer is either ({v}) or ({o}).",
+    "The answer is not {v}.",
+             "The answer is ({o}), not ({v}).", "Option {v} is wrong, so the answer is {o}.",
+             "({v}) is too large.",
+             "The answer is {o} because {v} is too small.", "The answer cannot be {v}.",
+             "Not {v}, so {o}.",
+             "We reject {v}. The answer is {o}.",
+             "The answer is {v}. Wait, that is wrong. The answer is {o}.",
+             "I first chose {v}, but the answer is {o}.", "{v} is incorrect.",
+             "The answer is {o} rather than {v}.",
              "The answer is {v} and {o}.", "Is the answer {v}? No, it is {o}."]  # fmt: skip
 
 
@@ -235,37 +279,60 @@ def _math_pair(rng: random.Random) -> tuple[str, str, str]:
     a, b, c = rng.sample(range(2, 19), 3)
     return rng.choice([
         (f"{a}({b})", f"{a * b}", f"{a + b}"), (f"({a})({b})+{c}", f"{a * b + c}", f"{a + b + c}"),
-        (f"\\frac{{{a}}}{{{b}}}", f"{a}/{b}", f"{b}/{a}"), (f"{a}/{b}", f"\\frac{{{a}}}{{{b}}}", f"\\frac{{{b}}}{{{a}}}"),
+        (f"\\frac{{{a}}}{{{b}}}", f"{a}/{b}", f"{b}/{a}"), (f"{a}/{b}", f"\\frac{{{a}}}{{{b}}}",
+        f"\\frac{{{b}}}{{{a}}}"),
         (f"{{{a} \\over {b}}}", f"\\dfrac{{{a}}}{{{b}}}", f"{a}"), (f".{a}", f"0.{a}", f"{a}"),
-        (f"x = {a}", f"{a}", f"{b}"), (f"x = y = {a}", f"{a}", f"{b}"), (f"m+n = {a}+{b} = {a + b}", f"{a + b}", f"{a}"),
-        (f"{a}\\sqrt{{{b}}}", f"\\sqrt{{{a * a * b}}}", f"{a}"), (f"({a}, {b})", f"\\left({a},{b}\\right)", f"({b},{a})"),
-        (f"[{a}, {b + a})", f"{a} \\le x < {b + a}", f"({a},{b + a})"), (f"{a}, {b}", f"{b},{a}", f"{a}"),
-        (f"\\{{{a}, {b}\\}}", f"{a},{b}", f"\\{{{a},{c}\\}}"), (f"{a} \\text{{ or }} {b}", f"{a},{b}", f"{b}"),
-        (f"\\pm {a}", f"-{a},{a}", f"{a}"), (f"\\text{{{ONES[a]}}}", f"{a}", f"{b}"), (f"\\mathrm{{{a}}}", f"{a}", f"{b}"),
-        (f"\\boldsymbol{{{a}}}", f"{a}", f"{b}"), (f"\\bf {a}", f"{a}", f"{b}"), (f"\\color{{blue}}{{{a}}}", f"{a}", f"{b}"),
-        (f"\\textcolor{{red}}{{{a}}}", f"{a}", f"{b}"), (f"\\underline{{{a}}}", f"{a}", f"{b}"), (f"{a}^\\circ", f"{a}", f"{b}"),
-        (f"{a}\\text{{ cm}}^2", f"{a}", f"{b}"), (f"{a}\\,\\mathrm{{km/h}}", f"{a}", f"{b}"), (f"\\${a}.50", f"{a}.5", f"{a}"),
-        (f"{a}\\%", f"{a}", f"{b}"), (f"{a * 10}\\%", f"\\frac{{{a}}}{{10}}", f"{b}"), (f"{{{a} \\choose 2}}", f"\\binom{{{a}}}{{2}}", f"{a * a}"),
-        (f"{a}{{,}}{b + 100}", f"{a}{b + 100}", f"{a}"), (f"{a}\\,{b + 100}", f"{a},{b + 100}", f"{a}"),
-        (f"{a}x + {b}", f"{b} + {a}x", f"{b}x+{a}"), (f"y = {a}x - {b}", f"{a}x - y = {b}", f"y={b}x-{a}"),
-        (f"(x+{a})^2", f"x^2+{2 * a}x+{a * a}", f"x^2+{a * a}"), (f"{a}\\pi", f"\\pi \\cdot {a}", f"{a}"),
-        (f"{a}_{{{b + 9}}}", f"{a}_{b + 9}", f"{a}_{b + 10}"), (f"2^{{{a}}}", f"{2**a}", f"{2 * a}" if a > 2 else "5"),
-        (f"{a}+{b}i", f"{b}i+{a}", f"{b}+{a}i"), (f"-\\frac{{{a}}}{{{b}}}", f"\\frac{{-{a}}}{{{b}}}", f"\\frac{{{a}}}{{{b}}}"),
-        (f"{c}\\frac{{1}}{{{a}}}", f"\\frac{{{c * a + 1}}}{{{a}}}", f"\\frac{{{c}}}{{{a}}}"), (f"|x-{a}|", f"|{a}-x|", f"x-{a}"),
-        (f"\\begin{{bmatrix}} {a} \\\\ {b} \\end{{bmatrix}}", f"\\begin{{pmatrix}}{a}\\\\{b}\\end{{pmatrix}}",
+        (f"x = {a}", f"{a}", f"{b}"), (f"x = y = {a}", f"{a}", f"{b}"),
+        (f"m+n = {a}+{b} = {a + b}", f"{a + b}", f"{a}"),
+        (f"{a}\\sqrt{{{b}}}", f"\\sqrt{{{a * a * b}}}", f"{a}"),
+        (f"({a}, {b})", f"\\left({a},{b}\\right)", f"({b},{a})"),
+        (f"[{a}, {b + a})", f"{a} \\le x < {b + a}", f"({a},{b + a})"),
+        (f"{a}, {b}", f"{b},{a}", f"{a}"),
+        (f"\\{{{a}, {b}\\}}", f"{a},{b}", f"\\{{{a},{c}\\}}"),
+        (f"{a} \\text{{ or }} {b}", f"{a},{b}", f"{b}"),
+        (f"\\pm {a}", f"-{a},{a}", f"{a}"), (f"\\text{{{ONES[a]}}}", f"{a}", f"{b}"),
+        (f"\\mathrm{{{a}}}", f"{a}", f"{b}"),
+        (f"\\boldsymbol{{{a}}}", f"{a}", f"{b}"), (f"\\bf {a}", f"{a}", f"{b}"),
+        (f"\\color{{blue}}{{{a}}}", f"{a}", f"{b}"),
+        (f"\\textcolor{{red}}{{{a}}}", f"{a}", f"{b}"), (f"\\underline{{{a}}}", f"{a}", f"{b}"),
+        (f"{a}^\\circ", f"{a}", f"{b}"),
+        (f"{a}\\text{{ cm}}^2", f"{a}", f"{b}"), (f"{a}\\,\\mathrm{{km/h}}", f"{a}", f"{b}"),
+        (f"\\${a}.50", f"{a}.5", f"{a}"),
+        (f"{a}\\%", f"{a}", f"{b}"), (f"{a * 10}\\%", f"\\frac{{{a}}}{{10}}", f"{b}"),
+        (f"{{{a} \\choose 2}}", f"\\binom{{{a}}}{{2}}", f"{a * a}"),
+        (f"{a}{{,}}{b + 100}", f"{a}{b + 100}", f"{a}"), (f"{a}\\,{b + 100}", f"{a},{b + 100}",
+        f"{a}"),
+        (f"{a}x + {b}", f"{b} + {a}x", f"{b}x+{a}"), (f"y = {a}x - {b}", f"{a}x - y = {b}",
+        f"y={b}x-{a}"),
+        (f"(x+{a})^2", f"x^2+{2 * a}x+{a * a}", f"x^2+{a * a}"),
+        (f"{a}\\pi", f"\\pi \\cdot {a}", f"{a}"),
+        (f"{a}_{{{b + 9}}}", f"{a}_{b + 9}", f"{a}_{b + 10}"),
+        (f"2^{{{a}}}", f"{2**a}", f"{2 * a}" if a > 2 else "5"),
+        (f"{a}+{b}i", f"{b}i+{a}", f"{b}+{a}i"), (f"-\\frac{{{a}}}{{{b}}}",
+        f"\\frac{{-{a}}}{{{b}}}", f"\\frac{{{a}}}{{{b}}}"),
+        (f"{c}\\frac{{1}}{{{a}}}", f"\\frac{{{c * a + 1}}}{{{a}}}", f"\\frac{{{c}}}{{{a}}}"),
+        (f"|x-{a}|", f"|{a}-x|", f"x-{a}"),
+        (f"\\begin{{bmatrix}} {a} \\\\ {b} \\end{{bmatrix}}",
+        f"\\begin{{pmatrix}}{a}\\\\{b}\\end{{pmatrix}}",
          f"\\begin{{pmatrix}}{b}\\\\{a}\\end{{pmatrix}}"),
         (f"\\left[\\begin{{array}}{{cc}} {a} & {b} \\\\ {c} & 0 \\end{{array}}\\right]",
-         f"\\begin{{pmatrix}}{a}&{b}\\\\{c}&0\\end{{pmatrix}}", f"\\begin{{pmatrix}}{a}&{c}\\\\{b}&0\\end{{pmatrix}}"),
-        (f"\\displaystyle \\frac{{{a}}}{{{b}}}", f"\\frac{a}{b}" if a < 10 > b else f"{a}/{b}", f"{b}"),
-        (f"x > {a}", f"({a},\\infty)", f"x \\ge {a}"), (f"(-\\infty, {a}]", f"x \\le {a}", f"x<{a}"),
+         f"\\begin{{pmatrix}}{a}&{b}\\\\{c}&0\\end{{pmatrix}}",
+         f"\\begin{{pmatrix}}{a}&{c}\\\\{b}&0\\end{{pmatrix}}"),
+        (f"\\displaystyle \\frac{{{a}}}{{{b}}}", f"\\frac{a}{b}" if a < 10 > b else f"{a}/{b}",
+        f"{b}"),
+        (f"x > {a}", f"({a},\\infty)", f"x \\ge {a}"), (f"(-\\infty, {a}]", f"x \\le {a}",
+        f"x<{a}"),
     ])  # fmt: skip
 
 
-BOXES = ["\\boxed{{{}}}", "So $\\boxed{{{}}}$.", "Thus \\[\\boxed{{{}}}\\]", "\\fbox{{{}}}", "$$\\boxed{{{}}}$$",
+BOXES = ["\\boxed{{{}}}", "So $\\boxed{{{}}}$.", "Thus \\[\\boxed{{{}}}\\]", "\\fbox{{{}}}",
+    "$$\\boxed{{{}}}$$",
          "**Final Answer:** $\\boxed{{{}}}$", "The answer is \\boxed{{{}}}.", "\\framebox{{{}}}",
          "The answer is ${}$.", "Final Answer: The final answer is ${}$. I hope it is correct.",
-         "**Answer:** ${}$", "Answer: \\({}\\)", "### Final Answer\n\n\\[ {} \\]", "**The answer is** ${}$.",
-         "\\boxed{{{}}}, which completes the proof.", "Hence the answer is ${}$, as claimed."]  # fmt: skip
+         "**Answer:** ${}$", "Answer: \\({}\\)", "### Final Answer\n\n\\[ {} \\]",
+         "**The answer is** ${}$.",
+         "\\boxed{{{}}}, which completes the proof.",
+         "Hence the answer is ${}$, as claimed."]  # fmt: skip
 
 
 def formulas(rng: random.Random) -> Case:

@@ -58,8 +58,13 @@ def ours(case: Case) -> bool:
 
 
 def math_verify(case: Case) -> bool:
-    from math_verify import ExprExtractionConfig, LatexExtractionConfig, StringExtractionConfig
-    from math_verify import parse, verify
+    from math_verify import (
+        ExprExtractionConfig,
+        LatexExtractionConfig,
+        StringExtractionConfig,
+        parse,
+        verify,
+    )
 
     if TOWER in case.generation:
         return False

@@ -193,7 +193,7 @@ def _based_integers(gold: str, answer: str) -> bool | None:
     flat = re.sub(r"\\text ?\{([^{}]*)\}", r" \1 ", answer)
     mine, theirs = _BASE.fullmatch(gold), _BASE.fullmatch(re.sub(" +", " ", flat).strip())
     if not mine or not mine["digits"][0].isdigit():
-        return None
+        return False if theirs and theirs["digits"].isdigit() else None
     if not theirs:
         return answer == mine["digits"]
     bases = [_BASES.get(found["base"].lower(), found["base"]) for found in (mine, theirs)]

@@ -13,7 +13,15 @@ from eval.math.answers.quantities import Quantity
 from eval.math.answers.reading.clauses import statement
 from eval.math.answers.reading.text import plain_text, unmarked
 from eval.math.answers.reading.values import parse_quantity
-from eval.math.answers.reading.vocabulary import PLURAL_PARTS, SCALES, UNITS, unit_of, word_set
+from eval.math.answers.reading.vocabulary import (
+    OPERATORS,
+    PLURAL_PARTS,
+    POWERS,
+    SCALES,
+    UNITS,
+    unit_of,
+    word_set,
+)
 
 MAX_CHARS = 3_000
 """A longer answer is not taken apart; it is right only if it equals the gold text."""
@@ -90,8 +98,8 @@ def tidy(latex: str) -> str:
     text = _Rewriter(text.replace(":=", "=")).text()
     for pattern, replacement in _ARGUMENTS:
         text = pattern.sub(replacement, text)
-    text = re.sub(r"\s+", " ", _balance(text)).strip(" :;,`\"'").rstrip(" .").lstrip(" =~")
-    text = _unwrap(text.removesuffix("\\\\"))
+    text = re.sub(r"\s+", " ", _balance(text)).strip(" :;,`\"'").rstrip(" .\\").lstrip(" =~")
+    text = _unwrap(text)
     exact, _, rounded = text.replace("\\sim", "\\approx").partition("\\approx")
     text = (exact.strip() or rounded.strip()) if "\\approx" in text or "\\sim" in text else text
     return _SPELLED.get(re.sub(r"\\text ?|[{}]", "", text).strip().lower(), text)
@@ -298,6 +306,8 @@ def shape(latex: str) -> Shape:
         power = re.sub(r"\D", "", found["power"] or "")
         words = found["wrapped"] or found["word"] or found["symbol"]
         first, _, rest = words.strip().partition(" ")
+        if first in POWERS or first in OPERATORS or first == "factorial":
+            return Shape("text", latex)
         if first in SCALES or first in PLURAL_PARTS:  # "2 \\text{ dozen eggs}"
             text, words = f"{found['value'].strip()} {first}", rest
             return Shape("number", text, parse_quantity(text), _unit_name(words, power))

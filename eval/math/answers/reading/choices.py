@@ -25,7 +25,7 @@ _LETTER = re.compile(
     r"|(?:^|(?<=\s)|')(?P<small>[b-e]|a(?=\W*$))(?=[\s.,;:']*$|[.:]\s|')",
 )
 _EXCLUDED = re.compile(
-    r"\b(?:not|nor|neither|never|than|of|over|rules?\s+out|ruled\s+out|ruling\s+out|eliminat\w+"
+    r"\b(?:not(?:\s+(?:choose|pick|select|be))?|nor|neither|never|than|of|over|rules?\s+out|ruled\s+out|ruling\s+out|eliminat\w+"
     r"|exclud\w+|reject\w*|discard\w*|except|unlike|isn't|against|without|drop\w*)"
     r"(?:\s+(?:options?|choices?|both|either|answers?))?[\s(\['\"]*$",
     re.IGNORECASE,
@@ -49,7 +49,7 @@ _FAVOURED = re.compile(
     r"|(?:seems|looks|appears)(?: to be)?)\s+"
     r"(?:therefore\s+|thus\s+|clearly\s+)?(?:the\s+)?"
     r"(?:only\s+)?(?:correct|right|answer|best|one|true|closest|solution|choice)\b"
-    r"|\W{0,3}(?:matches|works|fits|holds|agrees)\b",
+    r"|\W{0,3}is\s+the\s+only\b|\W{0,3}(?:matches|works|fits|holds|agrees)\b",
     re.IGNORECASE,
 )
 _CHOSEN = re.compile(
@@ -123,7 +123,8 @@ def _letters(sentence: str, *, strict: bool) -> list[str]:
     if not found:
         ordinal = _ORDINAL.search(sentence)
         behind = sentence[ordinal.end() :] if ordinal else ""
-        if ordinal and not (REFUTED.match(behind) or (strict and behind.strip(" .*"))):
+        chosen = not strict or not behind.strip(" .*") or _FAVOURED.match(behind)
+        if ordinal and chosen and not REFUTED.match(behind):
             found = [_ORDINALS[ordinal[1].lower()]]
     return found
 

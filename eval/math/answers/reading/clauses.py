@@ -48,13 +48,21 @@ class _Sentence(Reader):
             read = None if article else self.value(i)
             if read:
                 return self._tail(*read)
-            absolute = word == "|" and self._word(i + 1) == "-"
-            if self.tokens[i].kind == "number" or word in BOUNDS or absolute:
+            if self.tokens[i].kind == "number" or word in BOUNDS or self._relation(i):
                 return "refused"
             if not (word in SKIPPED or word in FILLERS or self._word(i + 1) == "="):
                 return self._prose(i)
             i += 1
         return "none"
+
+    def _relation(self, i: int) -> bool:
+        """Whether a sign bounds what follows ("x > 3", "|-3|") and does not wrap it ("<3>")."""
+        word = self._word(i)
+        if word == "|":
+            return self._word(i + 1) == "-"
+        if word == "<":
+            return ">" not in (self._word(i + 2), self._word(i + 3))
+        return word == ">" and self._word(i - 1) not in ("=", "-", "")
 
     def _chain(self, i: int) -> int | None:
         """The index behind the last "=" of an equation chain that begins here, if it is one."""
@@ -83,6 +91,8 @@ class _Sentence(Reader):
         first = i
         if self._token(i, "number") and self._token(i - 1, "number"):
             return "refused"  # "12 3", "1,234 567"
+        if "remainder" in (self._word(i + step) for step in range(4)):
+            return "refused"
         while i < len(self.tokens):
             word = self._word(i)
             if word == "=":
@@ -98,7 +108,9 @@ class _Sentence(Reader):
                 return "refused"
             if word == ":":
                 return found
-            if word == "or" and self._word(i + 1) in ("so", "more", "less"):
+            if word == "or" and self._word(i + 1) in ("so", "more", "less", "fewer"):
+                if self._word(i + 1) != "so":
+                    return "refused"
                 i += 2
                 continue
             if word in (",", "("):
@@ -262,7 +274,11 @@ class _Sentence(Reader):
         before = self._word(i - 1) if i else ""
         if before == "not" or self._refuted(read[1]):
             return None
-        if before in BOUNDS or (i > 1 and self._word(i - 2) in ("either", "between", "from")):
+        if (
+            before in BOUNDS
+            or (i and self._relation(i - 1))
+            or (i > 1 and self._word(i - 2) in ("either", "between", "from"))
+        ):
             return "refused", read[1]
         return self._tail(*read), read[1]
 

@@ -12,7 +12,6 @@ from eval.math.answers.quantities import Quantity
 from eval.math.answers.reading.clauses import statement
 from eval.math.answers.reading.statements import (
     REFUTED,
-    SENTENCE_END,
     Statement,
     commitments,
     first_sentence,
@@ -41,10 +40,9 @@ def number(text: str) -> tuple[Quantity | None, str | None, bool]:
             return found, words, False
         if found == "refused" or (stated.boxed and not words):
             return None, words or None, True
-    if standing:
-        return None, first_sentence(standing[0].words) or None, False
-    found = _last_value(text)
-    return (found, None, False) if isinstance(found, Quantity) else (None, None, bool(found))
+    stated = first_sentence(standing[0].words) if standing else None
+    found = _last_value(standing[0].onward if standing else text)
+    return (found, stated, False) if isinstance(found, Quantity) else (None, stated, bool(found))
 
 
 def _last_value(text: str) -> Quantity | str | None:
@@ -147,6 +145,3 @@ def _last_formula(text: str) -> str | None:
         return str(found)
     last = next(iter(sentences(text)), "")
     return last if parse_quantity(last, formula=True) else None
-
-
-__all__ = ["SENTENCE_END", "formula", "number", "words"]

@@ -67,11 +67,12 @@ _NEGATED = re.compile(r"\W{0,4}(?:not|never|n't|neither)\b", re.IGNORECASE)
 _TAG_QUESTION = re.compile(
     r",\s*(?:is(?:n't| not) it|right|correct|no|yes|ok(?:ay)?)\s*\?\s*$", re.I
 )
+_LEAD = re.compile(r"^[ \t]*(?:;|\.{2,})[ \t]*")
 REFUTED = re.compile(
     r"[^\w\n]{0,4}(?:(?:is|was|are|would be|seems|does|do|can|could|will)\b\W{1,3}"
     r"(?:clearly|obviously|far|also|still|just)?\W{0,3}"
     r"(?:not|too|wrong|incorrect|impossible|invalid)\b|(?:is|does|do|was|ca|wo)n't\b|cannot\b"
-    r"|(?:is|was)\s+(?:an?\s+)?(?:extraneous|wrong|invalid|incorrect)\b)",
+    r"|fails?\b|(?:is|was)\s+(?:an?\s+)?(?:extraneous|wrong|invalid|incorrect)\b)",
     re.IGNORECASE,
 )
 _RETRACTED = re.compile(
@@ -109,7 +110,7 @@ def statements(text: str) -> list[Statement]:
             behind = stop
             found.append(Statement(stated, clause, text[end:], True))
         elif kind in ("label", "not"):
-            stated = text[end:limit]
+            stated = _LEAD.sub("", text[end:limit], count=1)
             clause = "not " * (kind == "not") + sentence_of(stated.lstrip())
             found.append(Statement(stated, clause, text[end:], False))
         else:

@@ -143,7 +143,7 @@ _LEXER = re.compile(
   | (?P<comma>\d+,\d{{1,2}})(?![\d.,]*\d)
   | (?P<number>(?=\.?\d)(?:{_THREES}|{_INDIAN}|\d+)?+(?P<decimal>\.\d+)?+(?<=\d)
       (?:e(?P<exponent>[-+]?\d+)\b)?)
-    (?:-?(?P<suffix>st|nd|rd|th|[kKMB]|bn)\b)?(?P<malformed>(?:[.,]\d+)+)?
+    (?:-?(?P<suffix>st|nd|rd|th|(?-i:[kKMB])|bn)\b)?(?P<malformed>(?:[.,]\d+)+)?
   | (?P<times>(?<=[\d\s)}}])(?<!\b0)x(?=\s?[\d$]))
   | (?P<word>[^\W\d_](?:[\w]|'(?=\w)|(?<=\.\w)\.)*)
   | (?P<command>\\[A-Za-z]+|\\.)

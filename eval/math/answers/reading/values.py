@@ -291,6 +291,9 @@ class Reader:
             named = ""  # the preposition
         unit = named or unit or (unit_of(word) if word in CURRENCY else "")
         i += bool(named)
+        if named and self._word(i) == "^":  # "27 m^2"
+            power = self._atom(i + 1, 0)
+            i = power[1] if power else i
         found = replace(found, unit=unit)
         joined = i + (self._word(i) in ("and", ","))
         if unit and self._token(joined, "number", "word"):

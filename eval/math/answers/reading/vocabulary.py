@@ -64,18 +64,18 @@ MULTIPLES = {"twice": 2, "double": 2, "thrice": 3, "triple": 3, "quadruple": 4}
 PERCENT = word_set("% \\% percent percentage pct")
 
 FILLERS = word_set(
-    "about approximately approx around roughly exactly only just equal to equals is are be was "
-    "that a an the of total number sum amount value simply therefore thus clearly hence then so "
-    "indeed also now obviously equivalent precisely actually probably likely currently found rs "
-    "usd eur gbp us inr cad i think believe it its it's he she they we there will would should "
-    "must"
+    "given by about approximately approx around roughly exactly only just equal to equals is are "
+    "be was that a an the of total number sum amount value simply therefore thus clearly hence "
+    "then so indeed also now obviously equivalent precisely actually probably likely currently "
+    "found rs usd eur gbp us inr cad i think believe it its it's he she they we there will would "
+    "should must"
 )
 """Words before a value that say nothing about it."""
 
 BOUNDS = word_set(
-    "than between least most over under above below beyond either neither nor not never almost "
-    "nearly upto isn't wasn't without except besides instead root log square cube √ \\sqrt \\log "
-    "\\ln \\pm ±"
+    "≥ ≤ \\ge \\le \\geq \\leq than between least most over under above below beyond either "
+    "neither nor not never almost nearly upto isn't wasn't without except besides instead root "
+    "log square cube √ \\sqrt \\log \\ln \\pm ±"
 )
 """Words before a value that make it a bound, an alternative or an argument."""
 
@@ -91,7 +91,9 @@ OPERATORS: dict[str, tuple[str, Callable[[Fraction, Fraction], Fraction] | None]
 OPERATORS |= {word: ("than", None) for word in ("more", "greater", "less", "fewer")}
 OPERATORS |= {
     word: ("", None)
-    for word in word_set("above below of to through by and or nor versus vs mod modulo until till")
+    for word in word_set(
+        "above below of to through by and or nor versus vs mod modulo until till r remainder"
+    )
 }
 """Between two values: the word that must follow, and what they make together (None: no value)."""
 
@@ -108,13 +110,13 @@ BOUNDARY = CONCLUDING | EXPLAINING | word_set(
 """A clause begins here that leaves the value before it as it is."""
 
 VERBS = word_set(
-    "is are was were remain remains left will would has have had can could does do did isn't "
-    "aren't wasn't cannot can't doesn't don't didn't won't seems makes make exceeds gives leaves "
-    "ignores"
+    "fail fails is are was were remain remains left will would has have had can could does do did "
+    "isn't aren't wasn't cannot can't doesn't don't didn't won't seems makes make exceeds gives "
+    "leaves ignores"
 )
 REFUTING = word_set(
-    "too wrong incorrect impossible not isn't wasn't doesn't cannot can't don't never unlikely "
-    "invalid insufficient"
+    "fail fails too wrong incorrect impossible not isn't wasn't doesn't cannot can't don't never "
+    "unlikely invalid insufficient"
 )
 ADVERBS = word_set("far way also still just simply clearly much obviously a the be")
 

@@ -1,7 +1,8 @@
 """How many right answers are credited, and how many wrong ones, beside math-verify's count.
 
-The hold-outs were written by hand before the grammar was tuned (first tries: 297 of 309 right and
-1 of 97 wrong credited, then 252 of 260 and 1 of 94), the generated cases are composed in ``cases``.
+The hold-outs were written by hand, one after the other, and each was tried before the grammar was
+tuned on it (first tries: 297 of 309 right and 1 of 97 wrong credited, then 252 of 260 and 1 of 94,
+then 181 of 191 and 7 of 95). The generated cases are composed in ``cases``.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ RATES = {  # cases: least share of the right, largest share of the wrong
     "format_cases": (280 / 285, 1 / 38),
     "holdout_1": (0.99, 0.0),
     "holdout_2": (0.99, 0.0),
+    "holdout_3": (0.99, 0.0),
     "generated": (0.99, 0.005),
 }
 
@@ -32,7 +34,7 @@ RATES = {  # cases: least share of the right, largest share of the wrong
 @pytest.fixture(scope="module")
 def cases(shared_math) -> dict[str, list[Case]]:
     found = {"format_cases": _labelled(shared_math / "format_cases.jsonl")}
-    found |= {name: _labelled(HERE / f"{name}.jsonl") for name in ("holdout_1", "holdout_2")}
+    found |= {name: _labelled(HERE / f"{name}.jsonl") for name in RATES if "holdout" in name}
     return found | {"generated": list(generated(6000, seed=20261130))}
 
 
@@ -81,7 +83,7 @@ def math_verify(case: Case) -> bool:
 def test_rates(cases, name):
     right, all_right, wrong, all_wrong = credited(cases[name], ours)
     least, most = RATES[name]
-    assert all_right > 250 and all_wrong > 35
+    assert all_right > 190 and all_wrong > 35
     assert right / all_right >= least
     assert wrong / all_wrong <= most
 

@@ -91,8 +91,8 @@ class _Sentence(Reader):
         first = i
         if self._token(i, "number") and self._token(i - 1, "number"):
             return "refused"  # "12 3", "1,234 567"
-        if "remainder" in (self._word(i + step) for step in range(4)):
-            return "refused"
+        if {"remainder", "power"} & {self._word(i + step) for step in range(4)}:
+            return "refused"  # "3 with a remainder of 2", "2 to the 5th power"
         while i < len(self.tokens):
             word = self._word(i)
             if word == "=":
@@ -246,11 +246,11 @@ class _Sentence(Reader):
                 if read is None:
                     i += 1
                     continue
-                outcome, i = read
-                if self.tokens[i - 1].kind == "word":
-                    spelled = outcome
-                else:
+                start, (outcome, i) = i, read
+                if any(token.kind == "number" for token in self.tokens[start:i]):
                     numeral = outcome
+                else:
+                    spelled = outcome
                 if outcome == "refused":
                     i = self._next(i, CONCLUDING)
         return spelled if numeral == "none" else numeral

@@ -25,6 +25,8 @@ _LEADING_TOKENS = re.compile(r"(?:\s|<\|im_(?:start|end)\|>(?:assistant)?|<s>|<\
 _NEXT_QUESTION = re.compile(
     r"</s>|<\|im_(?:start|end)\|>|<\|endoftext\|>|<\|end\|>|<\|eot_id\|>"
     r"|(?:^|\n|(?<=[.!?$])\s)[ \t]*(?:Question|Problem)[ \t]*:"
+    r"|\n[ \t#*]*(?:Question|Problem|Exercise)[ \t]*(?:\d+\b|:)"
+    r"|\n[ \t#*]*(?:Next|New)[ \t]+(?:question|problem)\b"
     r"|(?:^|\n)[ \t]*(?:Q|User|Human|Assistant)\s*:"
 )
 _FOLDED = str.maketrans({

@@ -104,7 +104,7 @@ ALTERNATIVE = word_set("or and maybe perhaps possibly")
 CONCLUDING = word_set("so thus therefore hence leaving giving making =")
 EXPLAINING = word_set("because since if when although though while whereas given")
 BOUNDARY = CONCLUDING | EXPLAINING | word_set(
-    "as which but unless considering not rather instead where who after before due meaning i.e "
+    "as to which but unless considering not rather instead where who after before due meaning i.e "
     "namely for per each every with in from on at without assuming including"
 )  # fmt: skip
 """A clause begins here that leaves the value before it as it is."""

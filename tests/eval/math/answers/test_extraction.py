@@ -42,6 +42,8 @@ from eval.math.answers.reading.text import own_part
         ("Die Antwort ist 24.", "24"),
         ("**Answer**\n\n- 24 stickers", "24"),
         ("| Answer | 24 |", "24"),
+        ("She needs 24 days to paint all 3 rooms.", "24"),
+        ("It takes 24 days for 5 painters.", "24"),
         ("It was 24, because 7 of them would be too few.", "24"),
     ],
 )
@@ -62,6 +64,7 @@ def test_a_text_without_a_number_commits_to_none(text):
     "tail",
     ["\n\nQuestion: Ann has 5.\nAnswer: The answer is 5.", "\nQuestion: more? The answer is 5.",
      " Question: more? The answer is 5.", "</s>The answer is 5.", "<|im_end|>\nThe answer is 5.",
+     "\n\n## Question 2\nThe answer is 5.", "\nProblem 3. The answer is 5.",
      "\n\n\nProblem:\nThe answer is 5.", "\nUser: thanks\nAssistant: The answer is 5."],
 )  # fmt: skip
 def test_what_follows_a_new_question_does_not_count(tail):

@@ -354,9 +354,19 @@ def _composite(text: str) -> Shape | None:
     return None
 
 
+_REPEATING = re.compile(r"(\d{0,20})\.(\d{0,20})\\overline ?\{(\d{1,20})\}")
+
+
+def _repeated(match: re.Match[str]) -> str:
+    """A repeating decimal ("0.8\\overline{3}") as a fraction."""
+    whole, fixed, period = match.groups()
+    top = int(whole + fixed + period) - int(whole + fixed or 0)
+    return f"\\frac{{{top}}}{{{(10 ** len(period) - 1) * 10 ** len(fixed)}}}"
+
+
 def plain_number(text: str) -> Quantity | None:
     """A number in figures or as arithmetic of such, perhaps with a percent sign."""
-    text = text.replace("\\%", "%")
+    text = _REPEATING.sub(_repeated, text.replace("\\%", "%"))
     if re.search(
         r"[A-Za-z]", re.sub(r"\\(?:frac|times|cdot|div)(?![a-z])|\d[eE][-+]?\d", "", text)
     ):

@@ -25,7 +25,7 @@ _LETTER = re.compile(
     r"|(?:^|(?<=\s)|')(?P<small>[b-e]|a(?=\W*$))(?=[\s.,;:']*$|[.:]\s|')",
 )
 _EXCLUDED = re.compile(
-    r"\b(?:not(?:\s+(?:choose|pick|select|be))?|nor|neither|never|than|of|over|rules?\s+out|ruled\s+out|ruling\s+out|eliminat\w+"
+    r"\b(?:(?:not|cannot|can't|couldn't)(?:\s+(?:choose|pick|select|be))?|nor|neither|never|than|of|over|rules?\s+out|ruled\s+out|ruling\s+out|eliminat\w+"
     r"|exclud\w+|reject\w*|discard\w*|except|unlike|isn't|against|without|drop\w*)"
     r"(?:\s+(?:options?|choices?|both|either|answers?))?[\s(\['\"]*$",
     re.IGNORECASE,
@@ -41,7 +41,7 @@ _NOUN = re.compile(
 )
 _VERB = re.compile(
     r"\W{0,3}(?:is|are|was|were|has|have|gives?|would|does|do|can|could|exceeds?|ignores?|uses?"
-    r"|fails?|doesn't|isn't|comes|makes|yields|seems|adds?)\b",
+    r"|fails?|doesn't|isn't|comes|makes|yields|seems|adds?|being)\b",
     re.IGNORECASE,
 )
 _FAVOURED = re.compile(

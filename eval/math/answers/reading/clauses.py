@@ -99,7 +99,8 @@ class _Sentence(Reader):
                 after = self.value(self._skip(i + 1))
                 return self._tail(*after) if after else found
             if word in (".", ";", "!", "?"):
-                break
+                dotted = self._token(i + 1, "number")  # "8..9"
+                return "refused" if dotted and not dotted.spaced else found
             if word in POWERS and i == first:
                 return Quantity(found.value ** POWERS[word])
             if word == "factorial" and i == first:
@@ -113,7 +114,7 @@ class _Sentence(Reader):
                     return "refused"
                 i += 2
                 continue
-            if word in (",", "("):
+            if word in (",", "(", "["):
                 return self._after_comma(found, i)
             if word in VERBS or word == "n't":
                 return "refused" if self._refuted(i) else found
@@ -135,7 +136,7 @@ class _Sentence(Reader):
         if word in SIGNS:
             follows = self._token(self._skip(i + 1), "number", "command")
             return bool(follows) or (first and word != "/")
-        ranged = self._token(i + 1, "number") if word in ("-", ":") else None
+        ranged = self._token(i + 1, "number") if word in ("-", ":", "~") else None
         return bool(ranged and (first or not ranged.spaced))
 
     def _operated(self, found: Quantity, i: int) -> Quantity | str | None:
@@ -182,7 +183,7 @@ class _Sentence(Reader):
     def _after_comma(self, found: Quantity, i: int) -> Quantity | str:
         """Behind a comma or bracket: another value makes a list unless it is refuted, restates
         this one or begins a clause; anything else is explanation."""
-        bracket = self._word(i) == "("
+        bracket = self._word(i) in ("(", "[")
         j = self._skip(i + 1)
         joiner = self._word(j) if self._word(j) in ALTERNATIVE else ""
         if joiner:

@@ -22,6 +22,7 @@ SMALL = _numbered(
 )
 SMALL |= _numbered("twenty thirty forty fifty sixty seventy eighty ninety", 20, 10)
 SCALES = {
+    "tens": 10, "hundreds": 100, "thousands": 10**3,
     "hundred": 100, "dozen": 12, "dozens": 12, "thousand": 10**3, "lakh": 10**5, "lakhs": 10**5,
     "million": 10**6, "millions": 10**6, "crore": 10**7, "crores": 10**7, "billion": 10**9,
     "trillion": 10**12, "score": 20, "gross": 144, "mil": 10**6, "k": 10**3, "mn": 10**6,

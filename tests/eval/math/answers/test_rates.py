@@ -1,8 +1,8 @@
 """How many right answers are credited, and how many wrong ones, beside math-verify's count.
 
 The hold-outs were written by hand, one after the other, and each was tried before the grammar was
-tuned on it (first tries: 297 of 309 right and 1 of 97 wrong credited, then 252 of 260 and 1 of 94,
-then 181 of 191 and 7 of 95). The generated cases are composed in ``cases``.
+tuned on it. First tries, right and wrong ones credited: 297/309 and 1/97; 252/260 and 1/94;
+181/191 and 7/95; 118/124 and 5/73. The generated cases are composed in ``cases``.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ RATES = {  # cases: least share of the right, largest share of the wrong
     "holdout_1": (0.99, 0.0),
     "holdout_2": (0.99, 0.0),
     "holdout_3": (0.99, 0.0),
+    "holdout_4": (0.99, 0.03),
     "generated": (0.99, 0.005),
 }
 
@@ -83,7 +84,7 @@ def math_verify(case: Case) -> bool:
 def test_rates(cases, name):
     right, all_right, wrong, all_wrong = credited(cases[name], ours)
     least, most = RATES[name]
-    assert all_right > 190 and all_wrong > 35
+    assert all_right > 120 and all_wrong > 35
     assert right / all_right >= least
     assert wrong / all_wrong <= most
 

@@ -1,23 +1,24 @@
 """Grade generations: tad eval grade < cases.jsonl > verdicts.jsonl
 
 Each input line is a JSON object with dataset, generation and gold; the output line repeats it
-with prediction and correct added (and event, where a bounded comparison was ended).
+with prediction and correct added (and event, where a bounded comparison was ended; and refused,
+where an answer was stated that is no single value).
 """
 
 from __future__ import annotations
 
-import argparse
+import io
 import json
 import sys
 import types
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from eval.math.answers.equivalence import GradingError
 from eval.math.answers.verdict import ANSWER_TYPES, MODES, Grade, Mode, grade, self_test
+from tad.command import UserError, command_line, exit_code
 
 
-class CaseError(ValueError):
+class CaseError(UserError):
     """A line that is no case; the message names its number and what is wrong."""
 
 
@@ -46,16 +47,17 @@ def read_cases(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
 
 
 def grade_cases(cases: Iterable[dict[str, Any]], mode: Mode) -> Iterator[dict[str, Any]]:
-    """The cases with prediction, correct and, if there was one, event."""
+    """The cases with prediction, correct and, if there was one, event or refusal."""
     for case in cases:
         verdict = grade(case["dataset"], case["generation"], str(case["gold"]), mode)
         graded = {**case, "prediction": verdict.prediction, "correct": verdict.correct}
-        yield {**graded, "event": verdict.event} if verdict.event else graded
+        graded |= {"event": verdict.event} if verdict.event else {}
+        yield graded | ({"refused": True} if verdict.refused else {})
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status (2 for a bad line or a grader that cannot work)."""
-    parser = argparse.ArgumentParser(prog="tad eval grade", description=__doc__)
+    parser = command_line("eval grade", __doc__)
     parser.add_argument(
         "--mode",
         choices=MODES,
@@ -63,22 +65,38 @@ def main(arguments: list[str] | None = None) -> int:
         help="strict: right in fact (default); compat: as the reference protocol grades",
     )
     mode: Mode = parser.parse_args(arguments).mode
+    return exit_code("eval grade", lambda: _grade_stream(mode))
+
+
+def _grade_stream(mode: Mode) -> None:
+    """From standard input to standard output, with a count on a terminal."""
+    self_test()
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     progress = sys.stderr.isatty()
     count = right = 0
-    try:
-        self_test()
-        for count, case in enumerate(grade_cases(read_cases(sys.stdin), mode), start=1):
-            right += case["correct"]
-            print(json.dumps(case, ensure_ascii=False))
-            if progress and count % 50 == 0:
-                print(f"\r{count} graded, {right} correct", end="", file=sys.stderr, flush=True)
-    except (CaseError, GradingError) as error:
-        sys.stdout.flush()
-        print(f"eval.math.grade: error: {error}", file=sys.stderr)
-        return 2
+    for count, case in enumerate(grade_cases(read_cases(sys.stdin), mode), start=1):
+        right += case["correct"]
+        print(json_line(case), flush=True)
+        if progress and count % 50 == 0:
+            print(f"\r{count} graded, {right} correct", end="", file=sys.stderr, flush=True)
     if progress:
         print(f"\r{count} graded, {right} correct", file=sys.stderr)
-    return 0
+
+
+def json_line(case: dict[str, Any]) -> str:
+    """A case as JSON; escaped as ASCII where it holds what UTF-8 cannot (a lone surrogate)."""
+    line = json.dumps(case, ensure_ascii=False)
+    return line if _encodable(line) else json.dumps(case)
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class _CallableModule(types.ModuleType):

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from tad.command import UserError
+
 logger = logging.getLogger(__name__)
 
 REPLY_SECONDS = 90.0
@@ -30,7 +32,7 @@ START_SECONDS = 600.0
 """Starting takes two seconds of work, but on a crowded machine these may be long in coming."""
 
 
-class GradingError(RuntimeError):
+class GradingError(UserError):
     """The grader itself does not work (a wrong version of a parser); no verdict can be trusted."""
 
 

@@ -9,16 +9,31 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
-from eval.math.answers.latex import MAX_CHARS, MAX_PARTS, Shape, shape, tidy
+from eval.math.answers.latex import (
+    MAX_CHARS,
+    MAX_PARTS,
+    Shape,
+    shape,
+    split_top,
+    tidy,
+)
 from eval.math.answers.quantities import same_quantity
+from eval.math.answers.reading.vocabulary import SMALL
 
 _NAME = (
-    r"(?:\\?[A-Za-z](?:_\{?\w+\}?)?'?(?:\([a-z](?:,[a-z])*\))?|\\[a-z]+|[A-Za-z]{3,}|[A-Z]{2}"
-    r"|\\text\s*\{[^{}]*\})"
+    r"(?:(?:\\(?:angle|triangle) ?)?\\?[A-Za-z](?:_\{?\w+\}?)?'?(?:\([^()=]{1,12}\))?|\\[a-z]+"
+    r"|[A-Za-z]{3,}|(?:\\(?:angle|triangle) ?)?[A-Z]{2,4}|\|[A-Z]{1,2}\||\\text\s*\{[^{}]*\}"
+    r"|\([a-z](?:, ?[a-z])+\))"
 )
+_SUM = re.compile(r"[A-Za-z](?: ?[+] ?[A-Za-z])+")
 _ASSIGNED = re.compile(rf"\s*{_NAME}\s*(?:=|\\in(?![a-z]))\s*(?P<value>[^=]+)")
 _RELATION = re.compile(r"=|<|>|\\le(?![a-z])|\\ge(?![a-z])|\\ne(?![a-z])")
-_BASE = re.compile(r"(\w+?)_\{?(\d+)\}?")
+_BASE = re.compile(
+    r"(?P<digits>\w+?) ?(?:_ ?[{( ]*|\(?(?:in )?base ?[_-]? ?)(?:\\text\{)?"
+    r"(?P<base>[a-z]+|\d+)[ })]*",
+    re.I,
+)
+_BASES = {word: str(number) for word, number in SMALL.items() if 2 <= number <= 16}
 
 Atoms = Callable[[str, str], bool]
 """(gold LaTeX, answer LaTeX) -> whether the two scalars or equations are equal."""
@@ -43,6 +58,8 @@ def _same(gold: str, answer: str, atoms_equal: Atoms, depth: int) -> bool:
         return False
     if gold.replace(" ", "") == answer.replace(" ", ""):
         return True
+    if gold.count("'") != answer.count("'"):
+        return False  # a derivative is not its function
     based = _based_integers(gold, answer)
     if based is not None:
         return based
@@ -65,8 +82,9 @@ def _same_shape(gold: Shape, answer: Shape, atoms_equal: Atoms, depth: int) -> b
     if len(gold.parts) > MAX_PARTS or len(answer.parts) > MAX_PARTS:
         return False
     if kinds <= {"list", "set", "union"}:
-        if ("union" in kinds) != (len(kinds) == 1 and "union" in kinds):
-            return False
+        others = [part for side in (gold, answer) if side.kind != "union" for part in side.parts]
+        if "union" in kinds and len(kinds) > 1 and not all(map(_ORDER.search, others)):
+            return False  # only "x < 2 or x > 5" is a union as well
         return _unordered(gold.parts, answer.parts, part)
     if gold.kind == answer.kind == "matrix":
         return gold.columns == answer.columns and _ordered(gold.parts, answer.parts, part)
@@ -121,12 +139,23 @@ def _words(latex: str) -> str:
 def _strip_assignments(gold: str, answer: str) -> tuple[str, str]:
     """Drop "name =" on one side where the other is no equation; "ab = 7" is none (a product)."""
     for _ in range(2):
-        is_gold, is_answer = _ASSIGNED.fullmatch(gold), _ASSIGNED.fullmatch(answer)
-        if is_answer and not _RELATION.search(gold):
-            answer = is_answer["value"].strip()
-        elif is_gold and not _RELATION.search(answer):
-            gold = is_gold["value"].strip()
+        if not _RELATION.search(gold):
+            answer = _assigned(answer)
+        elif not _RELATION.search(answer):
+            gold = _assigned(gold)
     return gold, answer
+
+
+def _assigned(latex: str) -> str:
+    """The value of "x = 3", of a chain "m+n = 256+37 = 293", of "2+3 = 5"; else the text."""
+    sides = split_top(latex, "=")
+    if len(sides) > 2 and all(sides) and not _ORDER.search(latex) and "," not in latex:
+        return sides[-1]
+    letters = re.search(r"[A-Za-z]", re.sub(r"\\[a-z]+", "", sides[0]))
+    if len(sides) == 2 and sides[0] and (_SUM.fullmatch(sides[0]) or not letters):
+        return sides[1]
+    found = _ASSIGNED.fullmatch(latex)
+    return found["value"].strip() if found else latex
 
 
 _ORDER = re.compile(r"<|>|\\le(?![a-z])|\\ge(?![a-z])")
@@ -161,9 +190,11 @@ def _based_integers(gold: str, answer: str) -> bool | None:
 
     An answer without a base is read in the gold's, which the question fixes.
     """
-    is_gold, is_answer = _BASE.fullmatch(gold), _BASE.fullmatch(answer)
-    if not is_gold or not is_gold[1][0].isdigit():
-        return None
-    if not is_answer:
-        return answer == is_gold[1]
-    return is_gold.groups() == is_answer.groups()
+    flat = re.sub(r"\\text ?\{([^{}]*)\}", r" \1 ", answer)
+    mine, theirs = _BASE.fullmatch(gold), _BASE.fullmatch(re.sub(" +", " ", flat).strip())
+    if not mine or not mine["digits"][0].isdigit():
+        return False if theirs and theirs["digits"].isdigit() else None
+    if not theirs:
+        return answer == mine["digits"]
+    bases = [_BASES.get(found["base"].lower(), found["base"]) for found in (mine, theirs)]
+    return mine["digits"] == theirs["digits"] and bases[0] == bases[1]

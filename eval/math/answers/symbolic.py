@@ -137,7 +137,7 @@ def _sample_points(symbols: list[Any]) -> list[dict[Any, Any]]:
         points.append(
             {
                 symbol: sign
-                * Rational(1009 + 613 * row + 397 * column * (row + 2), 811 + 97 * column)
+                * Rational(1009 + 617 * row + 397 * column * (row + 2), 811 + 97 * column)
                 for column, symbol in enumerate(symbols)
             }
         )

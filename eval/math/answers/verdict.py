@@ -1,9 +1,9 @@
 """The verdict on one generation: ``grade(dataset, generation, gold)``.
 
 Two modes. ``strict`` is meant to be right: it reads what the text commits to and compares exactly
-(``extraction``, ``quantities``, ``answers``). ``compat`` grades as the reference protocol does
-(``compat``), for the paper's tables. Neither evaluates what a model wrote; symbolic questions go
-to a worker process with limits of time and memory (``equivalence``).
+(``reading``, ``quantities``, ``formulas``; the rules are in ``grammar.md``). ``compat`` grades as
+the reference protocol does (``compat``), for the paper's tables. Neither evaluates what a model
+wrote; symbolic questions go to a worker process with limits of time and memory (``equivalence``).
 """
 
 from __future__ import annotations
@@ -13,9 +13,15 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from eval.math.answers import compat, equivalence, extraction
+from eval.math.answers import compat, equivalence
 from eval.math.answers import formulas as answers
-from eval.math.answers.quantities import parse_quantity, plain_text, same_quantity
+from eval.math.answers.quantities import Quantity, same_quantity
+from eval.math.answers.reading import extraction
+from eval.math.answers.reading.choices import choice
+from eval.math.answers.reading.clauses import statement
+from eval.math.answers.reading.text import own_part, plain_text
+from eval.math.answers.reading.values import parse_quantity
+from eval.math.answers.reading.vocabulary import UNITS
 from eval.math.datasets import DATASETS, AnswerType
 
 Mode = Literal["strict", "compat"]
@@ -34,11 +40,14 @@ limit (2.5) one generation costs less than 5 seconds."""
 @dataclass(frozen=True, slots=True)
 class Grade:
     """A verdict. ``prediction`` is the answer as read (None: no answer). ``event`` is None, or
-    "timeout", "memory" or "crash" where a bounded comparison ended so and counts as wrong."""
+    "timeout", "memory" or "crash" where a bounded comparison ended so and counts as wrong.
+    ``refused`` tells that an answer was stated which is no single value or letter (strict only).
+    """
 
     prediction: str | None
     correct: bool
     event: str | None = None
+    refused: bool = False
 
 
 def grade(dataset: str, generation: str, gold: str, mode: Mode = "strict") -> Grade:
@@ -60,14 +69,14 @@ def grade(dataset: str, generation: str, gold: str, mode: Mode = "strict") -> Gr
         if kind == "choice":
             return Grade(answer, answer == reference)
         return Grade(answer, compat.equal(reference, answer, symbolic), symbolic.event)
-    text = extraction.own_part(generation)
+    text = own_part(generation)
     if kind == "choice":
-        letter = extraction.choice(text)
-        return Grade(letter, letter is not None and letter == gold.strip().upper())
+        letter, refused = choice(text)
+        return Grade(letter, letter is not None and letter == gold.strip().upper(), None, refused)
     if kind == "latex":
-        answer = extraction.formula(text)
+        answer, refused = extraction.formula(text)
         correct = answer is not None and answers.same(gold, answer, symbolic)
-        return Grade(answer, correct, symbolic.event)
+        return Grade(answer, correct, symbolic.event, refused)
     if kind == "number" or parse_quantity(gold) is not None:
         return _grade_number(text, gold)
     return _grade_words(text, gold)
@@ -95,39 +104,41 @@ class _Symbolic:
 def _grade_number(text: str, gold: str) -> Grade:
     """A gold that is no number ("nan") is a fault of the data, and equals nothing."""
     wanted = parse_quantity(gold)
-    found, words = extraction.number(text)
+    found, words, refused = extraction.number(text)
     if found is None:
-        return Grade(words, False)
+        return Grade(words, False, None, refused)
     return Grade(str(found), wanted is not None and same_quantity(found, wanted))
 
 
 def _grade_words(text: str, gold: str) -> Grade:
     answer = extraction.words(text)
-    return Grade(answer, answer is not None and _same_words(gold, answer))
+    if answer is None:
+        return Grade(None, False)
+    head = _EXPLAINED.split(answer)[0]
+    return Grade(answer, any(_same_words(gold, words) for words in {answer, head}))
 
 
 MAX_WORDS = 200
 """Characters of a text answer beyond which it is neither a ratio nor a length of time."""
 
+_EXPLAINED = re.compile(
+    r",? (?:because|since|as|so|which|rather|instead|if|but|not)\b|, (?!or\b|and\b)|[;:] | \("
+)
 _OPTION = re.compile(r"^\(?[A-Ea-e]\)\s+")
 _RATIO = re.compile(r"(\d{1,9})\s*(?::|/|\bto\b)\s*(\d{1,9})")
 _CLOCK = re.compile(r"\d{1,2}:\d{2}")
-_DURATION = re.compile(
-    r"(?<![\d.])(\d{1,9}(?:\.\d{1,9})?)\s?(day|hour|hr|minute|min|second|sec)s?\b", re.IGNORECASE
-)
-_SECONDS = {"day": 86400, "hour": 3600, "hr": 3600, "minute": 60, "min": 60, "second": 1, "sec": 1}
 
 
 def _same_words(gold: str, answer: str) -> bool:
-    """Text answers: same words, or the same ratio (4:6 is 2:3), clock time or length of time."""
+    """Text answers: same words, or the same ratio (4:6 is 2:3), the same length (of time)."""
     mine, theirs = _bare_words(gold), _bare_words(answer)
     if mine == theirs:
         return bool(mine) or gold.strip() == answer.strip() != ""
     if len(answer) > MAX_WORDS:
         return False
-    spans = _duration(gold), _duration(answer)
-    if None not in spans:
-        return spans[0] == spans[1]
+    lengths = _length(gold), _length(answer)
+    if None not in lengths:
+        return lengths[0] == lengths[1]
     ratios = _ratio(gold), _ratio(answer)
     return None not in ratios and ratios[0] == ratios[1]
 
@@ -135,14 +146,16 @@ def _same_words(gold: str, answer: str) -> bool:
 def _bare_words(text: str) -> str:
     text = _OPTION.sub("", plain_text(text).strip().strip("\"'`$*() "))
     text = re.sub(r"[.,;!\"'`]", "", text.casefold())
-    return re.sub(r"^(?:the|a|an) ", "", re.sub(r"[\s-]+", " ", text).strip(" ()"))
+    return re.sub(r"^(?:(?:on|in|at|by|the|a|an) )+", "", re.sub(r"[\s-]+", " ", text).strip(" ()"))
 
 
-def _duration(text: str) -> Fraction | None:
-    found = _DURATION.findall(text)
-    if not found:
+def _length(text: str) -> tuple[str, Fraction] | None:
+    """A length of time or the like: its dimension and size ("1 hour and 15 minutes")."""
+    found = statement(text)
+    if not isinstance(found, Quantity) or not found.unit:
         return None
-    return sum((Fraction(number) * _SECONDS[unit.lower()] for number, unit in found), Fraction(0))
+    dimension, size = UNITS[found.unit]
+    return dimension, found.value * size
 
 
 def _ratio(text: str) -> Fraction | None:

@@ -1,4 +1,4 @@
-"""Symbolic comparison in a process of its own: ``python -m eval.math.answers.worker`` (see equivalence).
+"""Symbolic comparison in a process of its own: ``python -m eval.math.answers.worker``.
 
 The process imports sympy once, then forks a child that answers requests; a child that overruns
 its time or memory, or crashes, is killed and replaced in milliseconds. One JSON line in

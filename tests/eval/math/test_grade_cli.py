@@ -55,6 +55,33 @@ def test_a_bad_line_is_named(monkeypatch, capsys, line, reason):
     assert reason in errors
 
 
+def test_a_generation_that_no_encoding_holds_gets_a_verdict_and_loses_no_other():
+    odd = [
+        {**GOOD, "generation": f"The answer is {text} 18."}
+        for text in ("\ud800", "\udfff\ud83d", "«")
+    ]
+    lines = "\n".join(json.dumps(case) for case in [*odd, GOOD]).encode() + b"\n"
+    raw = (
+        json.dumps({**GOOD, "generation": "?? The answer is 18."})
+        .encode()
+        .replace(b"??", b"\xff\xc3")
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "eval.math.grade"], input=lines + raw + b"\n", capture_output=True
+    )
+    rows = [json.loads(line) for line in done.stdout.decode("utf-8").splitlines()]
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert [row["generation"] for row in rows[:3]] == [case["generation"] for case in odd]
+    assert [row["correct"] for row in rows] == [True] * 5
+
+
+def test_an_answer_that_is_no_single_value_is_marked(monkeypatch, capsys):
+    stated = ["The answer is 18 or 19.", "The answer is 18.", "I do not know."]
+    lines = "\n".join(json.dumps({**GOOD, "generation": text}) for text in stated)
+    _, rows, _ = run(monkeypatch, capsys, lines)
+    assert [row.get("refused", False) for row in rows] == [True, False, False]
+
+
 def test_golds_may_be_numbers():
     assert next(read_cases(['{"dataset": "svamp", "generation": "", "gold": 3.0}']))["gold"] == 3.0
     with pytest.raises(CaseError, match="line 1"):

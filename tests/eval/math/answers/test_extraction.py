@@ -5,7 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eval.math import grade
-from eval.math.answers.extraction import choice, formula, number, own_part, words
+from eval.math.answers.reading.choices import choice
+from eval.math.answers.reading.extraction import formula, number, words
+from eval.math.answers.reading.text import own_part
 
 
 @pytest.mark.parametrize(
@@ -32,15 +34,26 @@ from eval.math.answers.extraction import choice, formula, number, own_part, word
         ("THE ANSWER IS 24", "24"),
         ("The answer is twenty-four.", "24"),
         ("The answer to the question is 24.", "24"),
+        ("24 is the answer. I looked at it 3 times.", "24"),
+        ("The answer isn't 7. It's 24.", "24"),
+        ("The answer cannot be 7, so it is 24.", "24"),
+        ("The answer is 7. Sorry, that is wrong: we get 24.", "24"),
+        ("The answer is 24, isn't it?", "24"),
+        ("Die Antwort ist 24.", "24"),
+        ("**Answer**\n\n- 24 stickers", "24"),
+        ("| Answer | 24 |", "24"),
+        ("She needs 24 days to paint all 3 rooms.", "24"),
+        ("It takes 24 days for 5 painters.", "24"),
+        ("It was 24, because 7 of them would be too few.", "24"),
     ],
 )
 def test_the_number_a_text_commits_to(text, value):
-    assert str(number(text)[0]) == value
+    assert str(number(own_part(text))[0]) == value
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "I cannot tell.", "The answer is 5**2.", "The answer is 9^9^9.", "It is 10-15",
+    ["", "I cannot tell.", "The answer is 9^9^9.", "It is 10-15",
      "The answer is 5 or 6.", "The answer is 1/0."],
 )  # fmt: skip
 def test_a_text_without_a_number_commits_to_none(text):
@@ -51,6 +64,7 @@ def test_a_text_without_a_number_commits_to_none(text):
     "tail",
     ["\n\nQuestion: Ann has 5.\nAnswer: The answer is 5.", "\nQuestion: more? The answer is 5.",
      " Question: more? The answer is 5.", "</s>The answer is 5.", "<|im_end|>\nThe answer is 5.",
+     "\n\n## Question 2\nThe answer is 5.", "\nProblem 3. The answer is 5.",
      "\n\n\nProblem:\nThe answer is 5.", "\nUser: thanks\nAssistant: The answer is 5."],
 )  # fmt: skip
 def test_what_follows_a_new_question_does_not_count(tail):
@@ -80,7 +94,16 @@ def test_a_chat_template_in_front_is_skipped():
         ("So (B) is correct.", "B"),
         ("B", "B"),
         ("(B)", "B"),
+        ("The answer isn't (A). It's (B).", "B"),
+        ("Option B works.", "B"),
+        ("We go with (B).", "B"),
+        ("A and C are too large, leaving B.", "B"),
+        ("B, since A is odd.", "B"),
+        ("The second option.", "B"),
+        ("A is tempting but B is correct.", "B"),
         ("The answer is (A) or (B).", None),
+        ("Not B.", None),
+        ("(B) is too large.", None),
         ("The answer is a number.", None),
         ("The answer is best left open.", None),
         ("We denote the speed by v.", None),
@@ -88,7 +111,7 @@ def test_a_chat_template_in_front_is_skipped():
     ],
 )
 def test_the_letter_a_text_commits_to(text, letter):
-    assert choice(text) == letter
+    assert choice(own_part(text))[0] == letter
 
 
 @pytest.mark.parametrize(
@@ -110,7 +133,7 @@ def test_the_letter_a_text_commits_to(text, letter):
     ],
 )
 def test_the_formula_a_text_commits_to(text, latex):
-    assert formula(text) == latex
+    assert formula(own_part(text))[0] == latex
 
 
 def test_words():

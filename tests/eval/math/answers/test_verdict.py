@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from tests.eval.math.conftest import read_lines
 DISAGREEMENTS = yaml.safe_load(
     (Path(__file__).parent / "disagreements.yaml").read_text(encoding="utf-8")
 )
-SOURCES = sorted((Path(equivalence.__file__).parent).glob("*.py"))
+SOURCES = sorted((Path(equivalence.__file__).parent).rglob("*.py"))
 
 
 def test_self_test_passes():
@@ -84,6 +85,37 @@ def test_hostile_answers_are_wrong_and_the_grader_goes_on(mode):
         assert not grade("math", f"The final answer is ${answer}$. I hope so", "16", mode).correct
         assert not grade("gsm8k", f"The answer is {answer}.", "16", mode).correct
     assert grade("math", r"\boxed{\sqrt{12}}", r"2\sqrt{3}", mode).correct
+
+
+UNENDING = [
+    "(" * 10_000 + "5" + ")" * 10_000, "\\frac{1}{" * 5_000, "twice " * 5_000 + "4",
+    "5 or " * 5_000,
+    "1 hour 1 minute " * 3_000, "1 a " * 5_000, "A, " * 5_000, "*a" * 8_000, "_" * 20_000,
+    "# " * 10_000,
+    " " * 20_000 + "5", "the answer is " * 2_000, "\\boxed{5} or " * 1_500, "= 1 " * 5_000,
+    "<a" * 9_000,
+    "9" * 1_900 + "^" + "9" * 1_900, "10^" * 5_000 + "2", "2(3)" * 5_000, "½" * 10_000,
+    "²" * 20_000,
+    "\ud800" * 10_000, "$x=\\boxed{5}$ and " * 900, "x" * 1_000_000, "The answer is 5. " * 60_000,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dataset", ["gsm8k", "math", "mathqa", "tabmwp"])
+def test_no_text_takes_long(dataset):
+    gold = {"mathqa": "B", "tabmwp": "Tuesday"}.get(dataset, "17")
+    for text in UNENDING:
+        for form in (text, f"The answer is {text}.", f"\\boxed{{{text}}}"):
+            began = time.process_time()
+            assert not grade(dataset, form, gold).correct
+            assert time.process_time() - began < 5, form[:40]
+
+
+def test_an_answer_refused_is_told_from_none():
+    assert grade("gsm8k", "The answer is 5 or 6.", "5").refused
+    assert grade("mathqa", "The answer is A or B.", "A").refused
+    assert grade("math", "So $\\boxed{}$.", "5").refused
+    for text in ("The answer is 5.", "I do not know.", ""):
+        assert not grade("gsm8k", text, "6").refused
 
 
 def test_running_out_of_time_is_reported():

@@ -1,0 +1,292 @@
+"""What a sentence does to its value: see ``grammar.md``, Statement.
+
+``statement`` gives the value a sentence commits to. It raises on no text.
+"""
+
+from __future__ import annotations
+
+import operator
+
+from eval.math.answers.quantities import Quantity
+from eval.math.answers.reading.values import Reader
+from eval.math.answers.reading.vocabulary import (
+    ADVERBS,
+    ALTERNATIVE,
+    BOUNDARY,
+    BOUNDS,
+    CONCLUDING,
+    CURRENCY,
+    EXPLAINING,
+    FILLERS,
+    OPERATORS,
+    PARTS,
+    POWERS,
+    REFUTING,
+    SCALES,
+    SIGNS,
+    SKIPPED,
+    UNITS,
+    VERBS,
+)
+
+_SO = frozenset({"so", "thus", "hence", "therefore"})
+
+
+class _Sentence(Reader):
+    """The tokens of one sentence, read for the value that it commits to."""
+
+    def statement(self) -> Quantity | str:
+        """The value a statement commits to; "refused" for several or a modified one, "none"."""
+        i = 0
+        while i < len(self.tokens):
+            word = self._word(i)
+            last_equals = self._chain(i)
+            if last_equals:
+                i = last_equals
+                continue
+            article = word in ("a", "an") and self._word(i + 1) not in SCALES.keys() | PARTS
+            read = None if article else self.value(i)
+            if read:
+                return self._tail(*read)
+            if self.tokens[i].kind == "number" or word in BOUNDS or self._relation(i):
+                return "refused"
+            if not (word in SKIPPED or word in FILLERS or self._word(i + 1) == "="):
+                return self._prose(i)
+            i += 1
+        return "none"
+
+    def _relation(self, i: int) -> bool:
+        """Whether a sign bounds what follows ("x > 3", "|-3|") and does not wrap it ("<3>")."""
+        word = self._word(i)
+        if word == "|":
+            return self._word(i + 1) == "-"
+        if word == "<":
+            return ">" not in (self._word(i + 2), self._word(i + 3))
+        return word == ">" and self._word(i - 1) not in ("=", "-", "")
+
+    def _chain(self, i: int) -> int | None:
+        """The index behind the last "=" of an equation chain that begins here, if it is one."""
+        found = None
+        for j in range(i, len(self.tokens)):
+            word = self._word(j)
+            if word == "=" and self.value(self._skip(j + 1)):
+                found = self._skip(j + 1)
+            elif found is None and word in (",", ";", ".", "and", "or"):
+                return None
+            elif word in (",", ";", "and", "or") or word in BOUNDARY:
+                break
+        return found
+
+    def _skip(self, i: int) -> int:
+        skipped = (SKIPPED - CURRENCY) | {"about", "approximately"}
+        while self._word(i) in skipped and i < len(self.tokens):
+            i += 1
+        return i
+
+    def _tail(self, found: Quantity, i: int) -> Quantity | str:
+        """What follows a value: it stands, is modified, is one of several, or is refuted."""
+        glued = self._token(i, "word")
+        if glued and not glued.spaced and glued.text in ("x", "y", "n", "z", "a", "b", "i"):
+            return "refused"
+        first = i
+        if self._token(i, "number") and self._token(i - 1, "number"):
+            return "refused"  # "12 3", "1,234 567"
+        if {"remainder", "power"} & {self._word(i + step) for step in range(4)}:
+            return "refused"  # "3 with a remainder of 2", "2 to the 5th power"
+        while i < len(self.tokens):
+            word = self._word(i)
+            if word == "=":
+                after = self.value(self._skip(i + 1))
+                return self._tail(*after) if after else found
+            if word in (".", ";", "!", "?"):
+                dotted = self._token(i + 1, "number")  # "8..9"
+                return "refused" if dotted and not dotted.spaced else found
+            if word in POWERS and i == first:
+                return Quantity(found.value ** POWERS[word])
+            if word == "factorial" and i == first:
+                return "refused"
+            if self._operated_on(i, i == first):
+                return "refused"
+            if word == ":":
+                return found
+            if word == "or" and self._word(i + 1) in ("so", "more", "less", "fewer"):
+                if self._word(i + 1) != "so":
+                    return "refused"
+                i += 2
+                continue
+            if word in (",", "(", "["):
+                return self._after_comma(found, i)
+            if word in VERBS or word == "n't":
+                return "refused" if self._refuted(i) else found
+            if word in REFUTING and i == first and word not in ("not", "don't"):
+                return "refused"
+            changed = self._operated(found, i)
+            if changed is not None:
+                return changed
+            if word == "in" and i == first and self.value(i + 1):
+                return "refused"
+            if word in BOUNDARY:
+                return self._contradicted(found, i)
+            i += 1
+        return found
+
+    def _operated_on(self, i: int, first: bool) -> bool:
+        """Whether a sign of arithmetic, a range or a ratio follows ("18+", "5-7", "2:30")."""
+        word = self._word(i)
+        if word in SIGNS:
+            follows = self._token(self._skip(i + 1), "number", "command")
+            return bool(follows) or (first and word != "/")
+        ranged = self._token(i + 1, "number") if word in ("-", ":", "~") else None
+        return bool(ranged and (first or not ranged.spaced))
+
+    def _operated(self, found: Quantity, i: int) -> Quantity | str | None:
+        """The outcome of an operator in words with a second value; None if there is none here."""
+        word = self._word(i)
+        follows, operate = OPERATORS.get(word, ("", None))
+        if word not in OPERATORS or (follows and self._word(i + 1) != follows):
+            return None
+        j = self._skip(i + 1 + bool(follows))
+        while self._word(j) in ("a", "an", "the", "another", "about") and not self.value(j):
+            j += 1
+        other = self.value(j)
+        if not other:
+            return None
+        if word in ("and", "or"):
+            return self._joined(found, word, *other)
+        if word == "of" and (found.percent or abs(found.value) < 1):
+            share = found.value / 100 if found.percent else found.value
+            return Quantity(share * other[0].value)
+        if operate is None or (operate is operator.truediv and not other[0].value):
+            return "refused"
+        return Quantity(operate(found.value, other[0].value))
+
+    def _joined(self, found: Quantity, word: str, other: Quantity, i: int) -> Quantity | str:
+        """ "5 or 6" and "5 and 6" are refused, "60, or 1 hour" and "5 and 3 are left" are not."""
+        if other.value == found.value and word == "or" or self._restated(found, other):
+            return found
+        while self._token(i, "word") and self._word(i) not in BOUNDARY | VERBS | {"and", "or"}:
+            i += 1
+        return found if word == "and" and self._word(i) in VERBS else "refused"
+
+    def _restated(self, found: Quantity, other: Quantity) -> bool:
+        """Whether another value says the same in another unit (``60 minutes, or 1 hour``)."""
+        if not other.unit or found.unit == other.unit:
+            return found.percent and other.value == found.value / 100
+        dimension, size = UNITS[other.unit]
+        sizes = (
+            [UNITS[found.unit][1]]
+            if found.unit and UNITS[found.unit][0] == dimension
+            else [unit[1] for unit in UNITS.values() if unit[0] == dimension]
+        )
+        return any(found.value * mine == other.value * size for mine in sizes)
+
+    def _after_comma(self, found: Quantity, i: int) -> Quantity | str:
+        """Behind a comma or bracket: another value makes a list unless it is refuted, restates
+        this one or begins a clause; anything else is explanation."""
+        bracket = self._word(i) in ("(", "[")
+        j = self._skip(i + 1)
+        joiner = self._word(j) if self._word(j) in ALTERNATIVE else ""
+        if joiner:
+            j = self._skip(j + 1)
+        if bracket and self._word(j) in ("wrong", "incorrect"):
+            return "refused"
+        other = self.value(j)
+        if not other:
+            return self._contradicted(found, j)
+        if bracket or self._restated(found, other[0]) or other[0].value == found.value:
+            return found
+        k = other[1]
+        while self._token(k, "word") and self._word(k) not in VERBS | BOUNDARY:
+            k += 1
+        return found if self._word(k) in VERBS and joiner in ("", "and") else "refused"
+
+    def _contradicted(self, found: Quantity, i: int) -> Quantity | str:
+        """A clause behind "but" or "no" with a value of its own takes the first one back, and so
+        does a conclusion ("3 times as much as 6, so 18")."""
+        conclusion = self._next(i, _SO)
+        concluded = self.value(self._skip(conclusion + 1))
+        if concluded and self._word(concluded[1]) in ("", ".", "="):
+            return self._tail(*concluded)
+        if self._word(i) not in ("but", "no", "wait", "actually"):
+            return found
+        if self._word(i) == "but" and self._word(i + 1) == "not":
+            return found
+        for j in range(i + 1, len(self.tokens)):
+            if self._word(j) in ("should", "actually", "it's", "correct", "is"):
+                for k in range(j + 1, min(j + 4, len(self.tokens))):
+                    read = self.value(k)
+                    if read and not self._refuted(read[1]):
+                        return self._tail(*read)
+        return found
+
+    def _refuted(self, i: int) -> bool:
+        """Whether a predicate within three words from here refutes its subject."""
+        for j in range(i, min(i + 4, len(self.tokens))):
+            word = self._word(j)
+            if word in REFUTING:
+                return True
+            if word not in VERBS | ADVERBS:
+                return False
+        return False
+
+    def _prose(self, i: int) -> Quantity | str:
+        """Words first: the last value of the main clause, numerals before number words.
+
+        Explanations and what follows a value ("24 apples in 4 boxes") are passed over, up to the
+        next conclusion ("so", "=")."""
+        numeral: Quantity | str = "none"
+        spelled: Quantity | str = "none"
+        while i < len(self.tokens):
+            word = self._word(i)
+            if word in EXPLAINING:
+                i = self._next(i + 1, CONCLUDING | {","})
+            elif word in BOUNDARY - CONCLUDING and numeral != "none":
+                i = self._next(i + 1, CONCLUDING)
+            else:
+                read = self._value_in_prose(i)
+                if read is None:
+                    i += 1
+                    continue
+                start, (outcome, i) = i, read
+                if any(token.kind == "number" for token in self.tokens[start:i]):
+                    numeral = outcome
+                else:
+                    spelled = outcome
+                if outcome == "refused":
+                    i = self._next(i, CONCLUDING)
+        return spelled if numeral == "none" else numeral
+
+    def _next(self, i: int, words: frozenset[str]) -> int:
+        while i < len(self.tokens) and self._word(i) not in words:
+            i += 1
+        return i
+
+    def _value_in_prose(self, i: int) -> tuple[Quantity | str, int] | None:
+        """What a value at this token commits to, and the index behind; None if none begins here
+        or if it is set aside ("not 6", "6 is too large")."""
+        token, word = self.tokens[i], self._word(i)
+        if word in ("one", "a", "an") and self._word(i + 1) not in SCALES.keys() | PARTS:
+            return None
+        if word in ("-", "+") and (i == 0 or not token.spaced or self.tokens[i + 1 : i + 2] == []):
+            return None
+        read = self.value(i)
+        if read is None:
+            return ("refused", i + 1) if token.kind == "number" else None
+        before = self._word(i - 1) if i else ""
+        if before == "not" or self._refuted(read[1]):
+            return None
+        if (
+            before in BOUNDS
+            or (i and self._relation(i - 1))
+            or (i > 1 and self._word(i - 2) in ("either", "between", "from"))
+        ):
+            return "refused", read[1]
+        return self._tail(*read), read[1]
+
+
+def statement(words: str) -> Quantity | str:
+    """The value a sentence commits to; "refused" if it is no single value, "none" without."""
+    try:
+        return _Sentence(words).statement()
+    except RecursionError:  # "twice twice twice ..."
+        return "refused"

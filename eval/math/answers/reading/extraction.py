@@ -1,0 +1,147 @@
+"""The answer a text commits to, as the data set's answer type: see ``grammar.md``, Statement.
+
+``number``, ``words`` and ``formula`` read what ``statements.commitments`` found; each gives the
+answer and its words. None of them raises on any text.
+"""
+
+from __future__ import annotations
+
+import re
+
+from eval.math.answers.quantities import Quantity
+from eval.math.answers.reading.clauses import statement
+from eval.math.answers.reading.statements import (
+    REFUTED,
+    Statement,
+    commitments,
+    first_sentence,
+    sentences,
+)
+from eval.math.answers.reading.values import parse_quantity
+
+
+def number(text: str) -> tuple[Quantity | None, str | None, bool]:
+    """The number a solution commits to, the words it was read from, and whether an answer was
+    stated but refused as no single value.
+
+    The last standing statement that holds a value; without any, the last sentence that does.
+    """
+    standing, correction, taken_back = commitments(text)
+    if correction is not None:
+        found = _last_value(correction)
+        if isinstance(found, Quantity):
+            return found, correction.strip(), False
+        if taken_back:
+            return None, None, bool(standing)
+    for stated in standing:
+        words = first_sentence(stated.words)
+        found = statement(words)
+        if isinstance(found, Quantity):
+            return found, words, False
+        if found == "refused" or (stated.boxed and not words):
+            return None, words or None, True
+    stated = first_sentence(standing[0].words) if standing else None
+    found = _last_value(standing[0].onward if standing else text)
+    return (found, stated, False) if isinstance(found, Quantity) else (None, stated, bool(found))
+
+
+def _last_value(text: str) -> Quantity | str | None:
+    """What the last sentence with a value gives; "refused" if that is no single one."""
+    for sentence in sentences(text):
+        found = statement(sentence)
+        if found != "none":
+            return found
+    return None
+
+
+def words(text: str) -> str | None:
+    """The words a solution commits to: those stated, or what its last sentence says "is" so."""
+    standing, _, _ = commitments(text)
+    for stated in standing:
+        found = first_sentence(re.sub(r"\\(?:boxed|text|textbf|mathrm)\b|[${}]", " ", stated.words))
+        return found or None
+    for sentence in sentences(text):
+        return re.split(r"\b(?:is|are|was|were|at)\b|[:=](?=\s)", sentence)[-1].strip() or None
+    return None
+
+
+_SPAN = re.compile(
+    r"\$\$(.+?)\$\$|(?<!\\)\$((?:[^$\\]|\\.)+)\$|\\\[(.+?)\\\]|\\\((.+?)\\\)", re.DOTALL
+)
+_JOIN = re.compile(r"\s*(?:,|;)?\s*(?:\band\b|\bor\b)?\s*")
+_EXPLAINED = re.compile(
+    r"[,;]?\s+(?:because|since|as|which|so|if|where|when|not|rather|instead|but|given)\b|\s\("
+)
+
+
+def formula(text: str) -> tuple[str | None, bool]:
+    """The LaTeX (or words) a solution of a MATH problem commits to, and whether one was stated
+    but refused.
+
+    The last standing statement; with none, the right side of the last formula of a text that
+    does not break off inside one, else the last number.
+    """
+    standing, correction, taken_back = commitments(text)
+    if correction is not None:
+        corrected = _last_formula(correction) if correction.strip() else None
+        if corrected is not None or taken_back:
+            return corrected, corrected is None
+    for stated in standing:
+        if stated.boxed:
+            return stated.words.strip() or None, not stated.words.strip()
+        found = _stated_formula(stated)
+        if found and found.strip():
+            return found.strip(), False
+    return (None, False) if standing else (_last_formula(text), False)
+
+
+def _spans(text: str) -> list[str]:
+    return [next(group for group in m.groups() if group is not None) for m in _SPAN.finditer(text)]
+
+
+def _stated_formula(stated: Statement) -> str | None:
+    """The formula a phrase introduces: joined spans ("$3$ and $4$"), or the plain sentence."""
+    words = stated.words.lstrip(" \n\t:=*")
+    if words.replace("\\$", "").startswith("$") and not words.strip("$. \n"):
+        return None
+    spans = []
+    position = 0
+    while match := _SPAN.match(words, position):
+        spans.append(
+            next(group for group in match.groups() if group is not None).strip(" ,").rstrip(".")
+        )
+        joint = _JOIN.match(words, match.end())
+        position = joint.end()
+        if position == match.end():
+            break
+    if spans:
+        behind = words[match.end() if match else position :]
+        return None if REFUTED.match(behind) else ", ".join(spans)
+    words = re.split(r"\bI hope\b", words, maxsplit=1)[0].rstrip(" \n\t.,;$")
+    sentence = first_sentence(words)
+    inside = _spans(sentence)
+    if inside and not re.search(r"[\d\\]", _SPAN.sub("", sentence)):
+        return inside[-1]
+    plain = sentence.replace("\\$", "\0").replace("$", "").replace("\0", "\\$")
+    if "\\" in plain:
+        return _EXPLAINED.split(plain)[0]
+    found = statement(plain)
+    if isinstance(found, Quantity) and not re.search(r"[=^_(\[{]|\d[A-Za-z]", plain):
+        return str(found)
+    plain = _EXPLAINED.split(plain)[0]
+    if len(plain.split()) > 3 and "=" not in plain:
+        plain = re.split(r"\b(?:is|equals)\s", plain)[-1]  # "the largest one is 31"
+    return plain
+
+
+def _last_formula(text: str) -> str | None:
+    if text.replace("\\$", "").count("$") % 2:
+        return None
+    inside = _spans(text)
+    if inside:
+        return inside[-1].split("=")[-1].strip(" ,\n").rstrip(".") or None
+    found = _last_value(text)
+    if isinstance(found, Quantity):
+        return str(found)
+    last = next(iter(sentences(text)), "")
+    return last if parse_quantity(last, formula=True) else None

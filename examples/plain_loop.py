@@ -2,14 +2,15 @@
 
     python examples/plain_loop.py
 
-Works with any two causal language models that share a vocabulary: you need their last hidden
-states, their output heads, and one call. The loss never holds a (tokens, vocabulary) tensor.
+Works with any two causal language models that share a vocabulary: `last_states` gives the states
+that a model puts into its output head, and the head. The loss never holds a (tokens, vocabulary)
+tensor.
 """
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from tad.fused import Head, distillation_loss
+from tad.fused import distillation_loss, last_states
 
 VOCABULARY, CONTEXT, BATCH, STEPS = 512, 32, 8, 20
 
@@ -41,12 +42,10 @@ def main(steps: int = STEPS) -> list[float]:
         inputs, labels = tokens[:, :-1], tokens[:, 1:]  # labels[b, t] is what position t predicts
         mask = torch.ones_like(labels)  # 0 for prompts and padding
         with torch.no_grad():
-            teacher_hidden = teacher.model(inputs).last_hidden_state
+            teacher_states = last_states(teacher, input_ids=inputs)
         terms = distillation_loss(
-            student.model(inputs).last_hidden_state,
-            Head.of(student),  # reads bias, soft-capping and scaling of the model's head
-            teacher_hidden,
-            Head.of(teacher),
+            *last_states(student, input_ids=inputs),
+            *teacher_states,
             labels,
             mask,
             method="tad",  # or vanilla_kd, rkl, dkd, clm

@@ -12,7 +12,7 @@ import tempfile
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
 
-from tad.train.mixin import TADMixin
+from tad import TADMixin
 
 VOCABULARY, CONTEXT = 512, 32
 

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from trl import SFTConfig, SFTTrainer
 
-from tad.train.mixin import TADMixin
+from tad import TADMixin
 
 WORDS = ["<end>", "<unknown>", *(str(number) for number in range(200)), "+", "="]
 

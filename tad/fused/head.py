@@ -152,7 +152,7 @@ def _probe(model: nn.Module) -> tuple[float, float | None]:
     ids = (torch.arange(1, PROBE_TOKENS + 1, device=device) % len(vocab)).unsqueeze(0)
     with _evaluating(model), replaced_forward(outer, head):
         try:
-            logits = model(input_ids=ids).logits
+            logits = model(input_ids=ids, use_cache=False).logits
         except LossError:
             raise
         except Exception as error:
@@ -163,8 +163,8 @@ def _probe(model: nn.Module) -> tuple[float, float | None]:
     shape, product, exact = seen[0]
     if shape[:2] != ids.shape:
         raise HeadError(
-            f"{name}: {ids.shape[1]} tokens give {shape[1]} states to the output head: prompt "
-            "tuning and the like, which add positions, are not supported"
+            f"{name}: {tuple(ids.shape)} tokens give {tuple(shape[:-1])} states to its output "
+            "head: prompt tuning, several streams and the like are not supported"
         )
     return _fit(model, product.double(), logits.double(), 1e-4 if exact else 2e-2)
 
@@ -190,7 +190,7 @@ def _check_linear(model: nn.Module, states: Tensor, product: Tensor) -> None:
 
 def _fit(model: nn.Module, x: Tensor, y: Tensor, tolerance: float) -> tuple[float, float | None]:
     """Scale s and soft-cap c with y = c * tanh(s x / c), or y = s x; constants as configured."""
-    config = model.config.get_text_config().to_dict()
+    config = model.config.get_text_config(decoder=True).to_dict()
     numbers = {k: float(v) for k, v in config.items() if type(v) in (int, float) and v > 0}
     caps = [v for k, v in numbers.items() if "cap" in k and "attn" not in k]
     named = [v for k, v in numbers.items() if any(w in k for w in ("scal", "mult", "logit"))]

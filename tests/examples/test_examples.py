@@ -17,6 +17,7 @@ def run(name: str, **options):
 
 def test_every_example_has_a_test():
     assert {path.name for path in EXAMPLES.glob("*.py")} == {
+        "lora.py",
         "plain_loop.py",
         "transformers_trainer.py",
         "trl_sft.py",
@@ -42,3 +43,13 @@ def test_trl_sft():
     losses = [x for x in run("trl_sft.py", steps=12) if "loss" in x]
     assert losses[-1]["loss"] < 0.9 * losses[0]["loss"]
     assert losses[-1]["divergence"] > 0  # the teacher takes part
+
+
+@pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="PEFT is absent")
+def test_lora():
+    student, logs = run("lora.py", steps=12)
+    losses = [x["loss"] for x in logs if "loss" in x]
+    assert losses[-1] < 0.98 * losses[0]
+    trained = {name for name, p in student.named_parameters() if p.requires_grad}
+    assert trained and all("lora_" in name for name in trained)
+    assert all(p.abs().max() > 0 for name, p in student.named_parameters() if "lora_B" in name)

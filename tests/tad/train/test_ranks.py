@@ -1,9 +1,15 @@
-"""Two ranks with unequal token counts must take the step that one process takes on the union."""
+"""Two ranks take the step of one process on the union, and evaluate to the same numbers."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+import torch.nn.functional as F
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from tad.divergences import causal_lm, forward_kl
 
 from ..ranks import run_ranks
 
@@ -54,3 +60,73 @@ def test_two_ranks_take_the_step_of_one_process(tmp_path, method):
     for name, value in alone.items():
         for rank in ranks:
             torch.testing.assert_close(rank[name], value, rtol=1e-4, atol=1e-6, msg=name)
+
+
+EVALUATION = """
+import sys, torch
+sys.path.insert(0, sys.argv[3])
+from safetensors.torch import save_file
+from tad.train.trainer import DistillationTrainer
+from tests.tad.train.test_mixin import TADTrainer, make
+from tests.tad.train.test_ranks import fixed_rows, llama, shift
+
+torch.set_num_threads(1)
+world, out = int(sys.argv[1]), sys.argv[2]
+found = {}
+for cls in (TADTrainer, DistillationTrainer):
+    rows = fixed_rows() if cls is TADTrainer else shift(fixed_rows())
+    for size in (1, 2, 5):
+        trainer = make(out, llama(1), llama(2), cls, rows, collator=None, arguments={
+            "per_device_eval_batch_size": size, "ddp_backend": "gloo" if world > 1 else None})
+        for name, value in trainer.evaluate().items():
+            if name in ("eval_nll", "eval_kl", "eval_loss"):
+                found[f"{cls.__name__} {size} {name}"] = torch.tensor(value, dtype=torch.float64)
+save_file(found, f"{out}/rank{trainer.args.process_index}.safetensors")
+"""
+
+
+def llama(seed: int) -> LlamaForCausalLM:
+    torch.manual_seed(seed)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=64,
+            hidden_size=16,
+            intermediate_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            initializer_range=0.2,
+        )
+    )
+
+
+def fixed_rows() -> list[dict[str, torch.Tensor]]:
+    """Five sequences of one length, with very different numbers of tokens to learn."""
+    ids = torch.randint(64, (5, 24), generator=torch.Generator().manual_seed(4))
+    starts = torch.tensor([22, 1, 15, 8, 20]).unsqueeze(1)
+    labels = ids.masked_fill(torch.arange(24) < starts, -100)
+    return [{"input_ids": x, "labels": y} for x, y in zip(ids, labels, strict=True)]
+
+
+def shift(rows: list[dict[str, torch.Tensor]]) -> list[dict[str, torch.Tensor]]:
+    """The rows with the labels that the project's own trainer takes."""
+    return [row | {"labels": F.pad(row["labels"][1:], (0, 1), value=-100)} for row in rows]
+
+
+def test_evaluation_is_the_same_over_ranks_and_batch_sizes(tmp_path):
+    """Rows that fill up a rank's last batch count once, and no mean of means is taken."""
+    root = str(Path(__file__).parents[3])
+    results = [x for world in (1, 2) for x in run_ranks(tmp_path, EVALUATION, world, root)]
+    batch = {
+        k: torch.stack([row[k] for row in shift(fixed_rows())]) for k in ("input_ids", "labels")
+    }
+    with torch.no_grad():
+        student, teacher = (llama(seed)(batch["input_ids"]).logits.double() for seed in (1, 2))
+    mask = batch["labels"] != -100
+    nll = causal_lm(student, batch["labels"], mask=mask).sum() / mask.sum()
+    kl = forward_kl(student, teacher, mask=mask).sum() / mask.sum()
+    expected = {"eval_nll": nll, "eval_kl": kl, "eval_loss": nll + kl}
+    for result in results:
+        assert len(result) == 2 * 3 * 3
+        for name, value in result.items():
+            want = expected[name.split()[-1]]
+            assert abs(value - want) <= 1e-6 * want, (name, value, want)

@@ -8,7 +8,7 @@ beside ours at paper scale.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,17 @@ DECIMALS = {F_ECE: 2}
 ALIKE = 0.4
 """Points within which Table 1's caption marks a value like the best. It would mark nearly all of
 F-ECE, so there, and in the math tables, only the best itself is marked."""
+
+SILENT = {
+    "truncated_requests": "requests cut to the context",
+    "bos_requests": "requests that begin with BOS",
+    "unanswered": "answers without a prediction",
+    "refused": "stated answers that are no single value",
+    "fewer_shots": "prompts that lost exemplars to the context",
+    "too_long": "questions that did not fit",
+    "bos_prompts": "prompts that begin with BOS",
+}
+"""What can make a score wrong without an error, by the name of its count in a record."""
 
 Row = tuple[str, str]
 """A pair and a method id, or in its place model/checkpoint or references/name."""
@@ -353,13 +364,30 @@ def _fewshot_notes(suite: Suite, name: str, records: Sequence[dict[str, Any]]) -
         )
     if name != "table2":
         notes.append(f"Bold: the best of a pair and column, and what is within {ALIKE} of it.")
-    return notes
+    return [*notes, *_silent_notes(task for record in records for task in record["tasks"].values())]
+
+
+def _silent_notes(entries: Iterable[Mapping[str, Any]]) -> list[str]:
+    """How often each of ``SILENT`` happened over all rows, where the records say it."""
+    entries = list(entries)
+    counts = {
+        text: sum(entry.get(key, entry.get("strict", {}).get(key, 0)) for entry in entries)
+        for key, text in SILENT.items()
+        if any(key in entry or key in entry.get("strict", {}) for entry in entries)
+    }
+    kinds = {str(entry["dtype"]) for entry in entries if "dtype" in entry}
+    notes = [f"Over all rows: {'; '.join(f'{count:,} {text}' for text, count in counts.items())}."]
+    return [*notes, f"Computed in {', '.join(sorted(kinds))}."] if kinds else notes
 
 
 def _math_notes(suite: Suite, name: str, records: Sequence[dict[str, Any]]) -> list[str]:
     """What the sets are, how they were graded, and how the two ways of grading differ."""
     first, notes = records[0], []
-    entries = [entry for record in records for entry in record["datasets"].values()]
+    entries = [
+        entry | {key: record[key] for key in ("dtype",) if key in record}
+        for record in records
+        for entry in record["datasets"].values()
+    ]
     items, differ, truncated = (
         sum(entry[key] for entry in entries) for key in ("items", "differ", "truncated")
     )
@@ -381,7 +409,7 @@ def _math_notes(suite: Suite, name: str, records: Sequence[dict[str, Any]]) -> l
         f"Graded as the reference protocol does (compat). A strict grader disagrees on {differ} of "
         f"{items} answers; {truncated} answers were cut off by the cap on their length."
     )
-    return notes
+    return [*notes, *_silent_notes(entries)]
 
 
 def _reference_notes(suite: Suite, name: str) -> list[str]:

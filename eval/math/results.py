@@ -139,6 +139,8 @@ def _graded(task: Task, position: int, answer: Row) -> Row:
         row[mode] = {"prediction": verdict.prediction, "correct": verdict.correct}
         if verdict.event:
             row[mode]["event"] = verdict.event
+        if verdict.refused:
+            row[mode]["refused"] = True
     return row
 
 
@@ -157,7 +159,8 @@ def dataset_record(task: Task, rows: list[Row]) -> dict[str, Any]:
     """Accuracies of one data set in percent, with standard error over items, and what stands out.
 
     ``differ`` counts items on which the two modes disagree, ``unanswered`` those without a
-    prediction, ``fewer_shots`` those whose prompt lost exemplars to the context, ``too_long``
+    prediction, ``refused`` those whose answer is stated but is no single value or letter (strict),
+    ``fewer_shots`` those whose prompt lost exemplars to the context, ``too_long``
     those whose bare question did not fit (graded wrong), ``bos_prompts`` the prompts that begin
     with the BOS token of the tokenizer's template.
     """
@@ -182,6 +185,7 @@ def dataset_record(task: Task, rows: list[Row]) -> dict[str, Any]:
     return record | {
         "differ": sum(row["strict"]["correct"] != row["compat"]["correct"] for row in rows),
         "truncated": sum(row["truncated"] for row in rows),
+        "refused": sum("refused" in row["strict"] for row in rows),
         "fewer_shots": sum(
             row["shots"] is not None and row["shots"] < record["shots"] for row in rows
         ),

@@ -36,7 +36,14 @@ from tad.fused import Head, distillation_loss
 THREADS = 2
 SEQUENCE = 512
 SMALL_SEQUENCE = 128
-FUSED = {"clm": "clm", "kl": "vanilla_kd", "rkl": "rkl", "tad": "tad", "dkd": "dkd"}
+FUSED = {
+    "clm": "clm",
+    "kl": "vanilla_kd",
+    "rkl": "rkl",
+    "tad": "tad",
+    "dkd": "dkd",
+    "kl_function": divergences.forward_kl,  # without a fused form: chunks of logits, by autograd
+}
 
 
 class Batch:
@@ -126,7 +133,7 @@ TITLES = {
     "reference_tad": "reference tail-aware + CLM (`tad.divergences`)",
     **{name: f"**fused {name.upper()}" + " + CLM**" * (name != "clm") for name in FUSED},
 }
-TITLES["clm"] = "**fused CLM**"
+TITLES |= {"clm": "**fused CLM**", "kl_function": "**KL as a plain function + CLM**"}
 
 
 def operation(name: str, batch: Batch, budget: float) -> Callable[[], object]:
@@ -146,6 +153,7 @@ def operation(name: str, batch: Batch, budget: float) -> Callable[[], object]:
                 batch.labels,
                 None,
                 method=FUSED[name],
+                scope="token",
                 memory_budget_mb=budget,
                 compiled=bool(compiled),
             ).total

@@ -94,7 +94,16 @@ def copy(taught: Project, tmp_path: Path) -> Project:
     return project
 
 
-@pytest.mark.parametrize("checklist", checklists(), ids=lambda c: c.title.replace(" ", "-"))
+def cases() -> list:
+    """All of them; of those that train, the quick suite has the first."""
+    slow = pytest.mark.slow
+    return [
+        pytest.param(c, id=c.title.replace(" ", "-"), marks=slow if c.title in TRAINED[1:] else ())
+        for c in checklists()
+    ]
+
+
+@pytest.mark.parametrize("checklist", cases())
 def test_a_checklist_works_as_written(checklist, copy):
     teacher = copy.work.with_name("smoke") / "models/qwen1.5-1.8b/final/manifest.json"
     assert teacher.is_file()

@@ -1,4 +1,4 @@
-"""What Full-ECE costs beside the softmax it needs: ``python benchmarks/calibration.py``.
+"""What Full-ECE costs beside the softmax it needs: ``python -m benchmarks.calibration``.
 
 CPU time of one thread, per row of logits, best of several alternating rounds in one process, so
 that a busy machine slows both sides alike. The softmax writes into memory that is already there.

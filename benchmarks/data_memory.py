@@ -1,4 +1,4 @@
-"""Peak memory and speed of ``python -m tad.data.prepare`` on a generated corpus of any size.
+"""Peak memory and speed of ``tad data`` on a generated corpus of any size.
 
     python benchmarks/data_memory.py                 # 2 GB
     python benchmarks/data_memory.py --gigabytes 0.2
@@ -80,11 +80,11 @@ def write_config(folder: Path, size: int, vocab_size: int) -> Path:
 
 
 def measure(arguments: list[str], folder: Path) -> tuple[float, float]:
-    """Run ``python -m tad.data.prepare`` there; returns (wall seconds, peak resident GB)."""
+    """Run ``tad data`` there; returns (wall seconds, peak resident GB)."""
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "HF_HUB_OFFLINE": "1"}
     start = time.monotonic()
     child = subprocess.Popen(
-        [sys.executable, "-m", "tad.data.prepare", *arguments], cwd=folder, env=environment
+        [sys.executable, "-m", "tad", "data", *arguments], cwd=folder, env=environment
     )
     _, status, usage = os.wait4(child.pid, 0)
     seconds = time.monotonic() - start

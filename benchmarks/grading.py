@@ -1,4 +1,4 @@
-"""How fast answers are graded: ``python benchmarks/grading.py``.
+"""How fast answers are graded: ``python -m benchmarks.grading``.
 
 A thousand generations in the shape of GSM8K answers (a chain of sums, then the answer; every third
 one wrong, every seventh without "The answer is", every tenth running on into the next question) are

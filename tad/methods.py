@@ -267,6 +267,19 @@ class Method:
         return cls(name, tuple(parameters.get(k, one.default) for k, one in known.items()))
 
     @classmethod
+    def named(cls, method: str | Method, **parameters: float) -> Method:
+        """A method by its name and ``parameters``, by its id, or as it is.
+
+        The last two have their parameters in them. Raises MethodError where more are given.
+        """
+        if isinstance(method, str) and method in ROWS:
+            return cls.of(method, **parameters)
+        if parameters:
+            given = ", ".join(parameters)
+            raise MethodError(f"method {str(method)!r} names its parameters; {given}: leave out")
+        return cls.parse(method) if isinstance(method, str) else method
+
+    @classmethod
     def parse(cls, text: str) -> Self:
         """Read an id: ``clm``, ``vanilla_kd``, ``tad-k10-b2``. Raises MethodError."""
         name, *parts = text.split("-")

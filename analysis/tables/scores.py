@@ -141,11 +141,16 @@ def _values(record: Mapping[str, Any]) -> dict[str, float]:
         return {**found, "Avg": record["average"]["compat"]}
     tasks = record["tasks"]
     order = [*(task for task in TASKS if task in tasks), *(x for x in tasks if x not in TASKS)]
-    found = {TASKS.get(task, task): 100 * tasks[task]["accuracy"] for task in order}
+    found = {_column(task, tasks[task]): 100 * tasks[task]["accuracy"] for task in order}
     found["Avg"] = float(np.mean(list(found.values())))
     if "full_ece" in record:
         found[F_ECE] = 100 * record["full_ece"]
     return found
+
+
+def _column(task: str, entry: Mapping[str, Any]) -> str:
+    """The column of a task, which its record names; records of before leave it to ``TASKS``."""
+    return entry.get("column") or TASKS.get(task, task)
 
 
 def summarise(
@@ -332,7 +337,7 @@ def _fewshot_notes(suite: Suite, name: str, records: Sequence[dict[str, Any]]) -
     first = records[0]
     tasks = first["tasks"].values()
     normalised = [
-        TASKS.get(t, t) for t, task in first["tasks"].items() if task["metric"] == "acc_norm"
+        _column(t, task) for t, task in first["tasks"].items() if task["metric"] == "acc_norm"
     ]
     notes = []
     if first["analogue"]:

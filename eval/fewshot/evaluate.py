@@ -144,6 +144,7 @@ class FewshotSuite:
         samples = found["samples"][spec.lm_eval]
         metrics = samples[0]["metrics"]
         record = {
+            "column": spec.column,
             "lm_eval_task": spec.lm_eval,
             "metric": spec.metric,
             "accuracy": scores[f"{spec.metric},none"],

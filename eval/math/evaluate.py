@@ -19,13 +19,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from eval.math.answers.equivalence import GradingError
 from eval.math.answers.verdict import MODES, self_test
 from eval.math.datasets import DATASETS
 from eval.math.generate import ENGINES, MathSetup
 from eval.math.sets import STOP
 from eval.math.tasks import SUITES, Settings, Task, load_tasks
-from eval.options import OptionError, at_least, outputs
+from eval.options import at_least, outputs
 from tad.command import command_line, exit_code, plain_logging
 from tad.models.fingerprint import model_fingerprint
 from tad.records import provenance, write_json
@@ -105,18 +104,11 @@ def _run(options: argparse.Namespace) -> None:
     setup = MathSetup.of(options.engine, options.device)
     plain_logging()
     settings = dataclasses.replace(SUITES[options.suite], **changes)
-    try:
-        self_test()
-        tasks = load_tasks(
-            settings, names=options.datasets, data=options.data, prompts=options.prompts
-        )
-        for model, out in zip(options.model, outs, strict=True):
-            record = evaluate(
-                model, tasks, out, suite=options.suite, settings=settings, setup=setup
-            )
-            print(summary(record, out))
-    except GradingError as error:
-        raise OptionError(str(error)) from None
+    self_test()
+    tasks = load_tasks(settings, names=options.datasets, data=options.data, prompts=options.prompts)
+    for model, out in zip(options.model, outs, strict=True):
+        record = evaluate(model, tasks, out, suite=options.suite, settings=settings, setup=setup)
+        print(summary(record, out))
 
 
 def summary(record: dict[str, Any], out: Path) -> str:

@@ -327,9 +327,9 @@ class Select(Strict):
 class Fewshot(Strict):
     """How students are scored on the eight tasks (Tables 1, 2, 4, 6).
 
-    ``suite`` names an entry of eval/tasks/suites.yaml; an analogue suite gets ``items`` items a
-    task. ``local`` points tasks to folders of JSONL files instead of the hub. ``shots`` None keeps
-    those of the suite, ``limit`` takes the first items of each task only.
+    ``suite`` is an entry of ``eval.fewshot.tasks.SUITES``; an analogue suite gets ``items`` items
+    a task. ``local`` points tasks to folders of JSONL files instead of the hub. ``shots`` None
+    keeps those of the suite, ``limit`` takes the first items of each task only.
     """
 
     suite: Literal["paper", "mini", "smoke"]

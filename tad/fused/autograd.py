@@ -45,34 +45,33 @@ class AutogradChunk:
 
     def _divergence(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
         """Values (T,) and their gradient (T, V), at the temperature and times its square."""
-        p, place = self.p, self._places()
-        student, teacher = (_rows(x, place) / p.temperature for x in (student, teacher))
-        given = {"mask": place.mask, "labels": place.spread(self.labels, IGNORE)}
+        p, mask = self.p, self._places()
+        student, teacher = (_spread(x, mask, 0.0) / p.temperature for x in (student, teacher))
+        labels = _spread(self.labels, mask, IGNORE)
         with torch.enable_grad():
             leaf = student.detach().requires_grad_()
-            value = p.divergence(leaf, teacher, **given)
-            if value.shape != place.mask.shape:
+            value = p.divergence(leaf, teacher, mask=mask, labels=labels)
+            if value.shape != mask.shape:
                 raise LossError(
                     f"the divergence returned {tuple(value.shape)}: it must give one value a token,"
-                    f" {tuple(place.mask.shape)}"
+                    f" {tuple(mask.shape)}"
                 )
-            total = value[place.mask].sum()
+            total = value[mask].sum()
             gradient = torch.zeros_like(leaf)
             if total.requires_grad:
                 (gradient,) = torch.autograd.grad(total, leaf)
-        gradient = gradient[place.mask] * p.temperature
+        gradient = gradient[mask] * p.temperature
         if p.student.banned is not None:
             gradient[:, p.student.banned] = 0.0
-        return value.detach()[place.mask] * p.temperature**2, gradient
+        return value.detach()[mask] * p.temperature**2, gradient
 
-    def _places(self) -> _Places:
+    def _places(self) -> Tensor:
+        """Where the positions stand in (S, L): in reading order, at the places that are True."""
         if not self.p.coupled:
-            return _Places(
-                torch.ones(1, len(self.index), dtype=torch.bool, device=self.index.device)
-            )
+            return torch.ones(1, len(self.index), dtype=torch.bool, device=self.index.device)
         lengths = self.documents.unique_consecutive(return_counts=True)[1]
         steps = torch.arange(int(lengths.max()), device=self.index.device)
-        return _Places(steps < lengths.unsqueeze(1))
+        return steps < lengths.unsqueeze(1)
 
     def _logits(self, side: Side, buffer: Tensor) -> tuple[Tensor, Tensor]:
         z = logits_buffer(len(side.weight), len(self.index), buffer)
@@ -91,19 +90,8 @@ class AutogradChunk:
         return z.copy_(total.t())
 
 
-class _Places:
-    """Where the positions of a chunk stand in (S, L): in reading order, at the valid places."""
-
-    def __init__(self, mask: Tensor):
-        self.mask = mask
-
-    def spread(self, values: Tensor, empty: int) -> Tensor:
-        full = values.new_full(self.mask.shape, empty)
-        return full.masked_scatter(self.mask, values)
-
-
-def _rows(logits: Tensor, place: _Places) -> Tensor:
-    """(T, V) as (S, L, V), zeros where a sequence has no position."""
-    full = logits.new_zeros(*place.mask.shape, logits.shape[-1])
-    full[place.mask] = logits
+def _spread(values: Tensor, mask: Tensor, empty: float) -> Tensor:
+    """(T, ...) as (S, L, ...), ``empty`` where a sequence has no position."""
+    full = values.new_full((*mask.shape, *values.shape[1:]), empty)
+    full[mask] = values
     return full

@@ -24,7 +24,7 @@ from tad.fused.autograd import COPIES
 from tad.fused.head import Head
 from tad.fused.products import GROUP, Gradients, Side, has_matrix_units
 from tad.fused.walk import Problem, chunk_size, walk
-from tad.methods import ROWS, Method, Scope, bind
+from tad.methods import Method, Scope, bind
 
 
 class LossTerms(NamedTuple):
@@ -179,7 +179,6 @@ def token_losses(
 class _Loss(NamedTuple):
     """A method as the walk needs it."""
 
-    name: str
     kernel: str
     parameters: Mapping[str, float]
     divergence: Callable[..., Tensor] | None
@@ -193,17 +192,13 @@ def _resolve(
     if callable(method):
         takes_labels = "labels" in inspect.signature(method).parameters
         function = bind(method, parameters)
-        return _Loss(
-            str(method), "autograd", parameters, function, scope == "sequence", takes_labels
-        )
-    if isinstance(method, str):
-        method = Method.of(method, **parameters) if method in ROWS else Method.parse(method)
+        return _Loss("autograd", parameters, function, scope == "sequence", takes_labels)
+    method = Method.named(method, **parameters)
     kind = method.row
     if kind.divergence is None:
-        return _Loss(str(method), "clm", {}, None, False, True)
+        return _Loss("clm", {}, None, False, True)
     function = None if kind.fused else method.divergence()
     return _Loss(
-        str(method),
         kind.fused or "autograd",
         method.parameters,
         function,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,8 +24,8 @@ from tad.command import UserError
 from tad.divergences import IGNORE, hidden_cosine
 from tad.fused import Head, distillation_loss, token_losses
 from tad.fused.head import post_processing
-from tad.fused.states import instead_of_both_logits
-from tad.methods import ROWS, Method, MethodError, Scope
+from tad.fused.states import InsteadOfLogits, instead_of_both_logits
+from tad.methods import ROWS, Method, Scope
 from tad.train.step_scale import StepScale, both_sums
 
 IGNORED_OPTIONS = {"label_smoothing_factor": (0, 0.0, None), "loss_type": ("nll", None)}
@@ -88,9 +89,10 @@ class TADMixin:
         compiled: bool | None = None,
         **kwargs: Any,
     ) -> None:
-        if isinstance(method, str):
-            method = _method(method, dict(parameters or {}), kwargs)
-            parameters = None
+        if not callable(method):
+            known = {key for row in ROWS.values() for key in row.parameters}
+            given = {key: kwargs.pop(key) for key in known & set(kwargs)}
+            method, parameters = Method.named(method, **(parameters or {}) | given), None
         if kwargs.get("compute_loss_func") is not None:
             raise TrainerError("compute_loss_func: has no effect on this loss; leave it out")
         if hasattr(kwargs.get("model"), "_orig_mod"):
@@ -98,9 +100,8 @@ class TADMixin:
         super().__init__(*args, **kwargs)
         for name, harmless in IGNORED_OPTIONS.items():
             if getattr(self.args, name, None) not in harmless:
-                raise TrainerError(
-                    f"{name}={getattr(self.args, name)!r}: has no effect on this loss"
-                )
+                value = getattr(self.args, name)
+                raise TrainerError(f"{name}={value!r}: has no effect on this loss; leave it out")
         if self.args.n_gpu > 1:
             raise TrainerError(f"{self.args.n_gpu} GPUs in one process: start one process per GPU")
         self.method = method
@@ -121,10 +122,8 @@ class TADMixin:
         self.teacher = self.prepare_teacher(teacher)
         self._scale = None
         if isinstance(method, Method) and method.matched_to is not None:
-            add = self.accelerator.reduce
-            self._scale = StepScale(
-                method, self._both_sums, lambda x: add(x, "sum"), self.args.world_size
-            )
+            add = partial(self.accelerator.reduce, reduction="sum")
+            self._scale = StepScale(method, self._both_sums, add, self.args.world_size)
         self._sums: dict[str, Tensor] = {}
         self.add_callback(_StopIfNotFinite(self))
 
@@ -235,10 +234,14 @@ class TADMixin:
                 terms["cosine"] = hidden_cosine(states, other, mask).sum() / items
             return terms
 
-        terms, extra = self._instead_of_logits(model, inputs, losses, self._needs_teacher)
-        if extra is not None:
-            terms["router"] = extra * (mask.sum() / items)
-        return terms
+        found = self._instead_of_logits(model, inputs, losses, self._needs_teacher)
+        return self.with_router(found, mask, items)
+
+    @staticmethod
+    def with_router(found: InsteadOfLogits, mask: Tensor, items: Tensor) -> dict[str, Tensor]:
+        """The terms, and a mixture of experts' own loss by the share of the step's tokens."""
+        terms, extra = found
+        return terms if extra is None else terms | {"router": extra * (mask.sum() / items)}
 
     def _options(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """The options of the loss for a batch."""
@@ -263,7 +266,7 @@ class TADMixin:
 
     def _instead_of_logits(
         self, model: nn.Module, inputs: dict[str, Any], function: Callable, with_teacher: bool
-    ) -> Any:
+    ) -> InsteadOfLogits:
         teacher = self._with_inner(self.teacher) if with_teacher else None
         student = self._with_inner(model)
         return instead_of_both_logits(student, teacher, _forward(inputs), function)
@@ -299,9 +302,9 @@ class TADMixin:
     ) -> EvalLoopOutput:
         """The Trainer's, with losses per token; logits only where metrics of them are asked for."""
         output = EvalLoopOutput(None, None, {}, 0)
-        if not (
-            self.args.prediction_loss_only if prediction_loss_only is None else prediction_loss_only
-        ):
+        if prediction_loss_only is None:
+            prediction_loss_only = self.args.prediction_loss_only
+        if not prediction_loss_only:
             output = super().evaluation_loop(
                 dataloader, description, False, ignore_keys, metric_key_prefix
             )
@@ -367,20 +370,6 @@ class TADMixin:
                 return self.compute_loss(model, inputs).detach(), None, None
             loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
         return loss.detach(), outputs.logits, inputs.get("labels")
-
-
-def _method(name: str, parameters: dict[str, float], kwargs: dict[str, Any]) -> Method:
-    """The method of a name or id; takes its parameters out of the keyword arguments."""
-    if name not in ROWS:
-        return Method.parse(name)
-    known = ROWS[name].parameters
-    given = parameters | {key: kwargs.pop(key) for key in list(kwargs) if key in known}
-    for row in ROWS.values():
-        for key in row.parameters:
-            if key in kwargs:
-                allowed = ", ".join(known) or "it has none"
-                raise MethodError(f"method {name!r} has no parameter {key!r} (allowed: {allowed})")
-    return Method.of(name, **given)
 
 
 def _check_head(model: nn.Module, whose: str) -> None:

@@ -116,13 +116,14 @@ class OnPolicyTrainer(DistillationTrainer):
             return terms
 
         # One forward of both texts: DDP and FSDP expect one forward for each backward.
-        return instead_of_both_logits(
+        found = instead_of_both_logits(
             self._with_inner(model),
             self._with_inner(self.teacher),
             {"input_ids": torch.cat([corpus, written[:, :-1]]), "use_cache": False},
             losses,
             teacher_inputs={"input_ids": written[:, :-1], "use_cache": False},
-        ).value
+        )
+        return self.with_router(found, targets != IGNORE, items)
 
     def _texts(self, model: nn.Module, corpus: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Corpus inputs to learn (B or 0, N), the written text (B, N+1), what counts of it (B, N).

@@ -6,7 +6,7 @@ without gradient, so it changes the weight of a method at each step and not its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -53,11 +53,7 @@ class StepScale:
 
 def both_sums(method: Method, states: tuple, options: dict[str, Any]) -> Tensor:
     """(2,) the divergence of ``method``, and of the method it is matched to, summed over tokens."""
-    kept = {k: v for k, v in options.items() if k in ("temperature", "memory_budget_mb")}
-    segments = {"segment_ids": options.get("segment_ids"), "vocab_size": options.get("vocab_size")}
-
-    def values() -> Iterator[Tensor]:
-        for one in (method, method.matched_to):
-            yield token_losses(*states, method=one, **kept, **segments)[1].double().sum()
-
-    return torch.stack(list(values()))
+    taken = ("temperature", "memory_budget_mb", "segment_ids", "vocab_size")
+    kept = {key: options[key] for key in taken if key in options}
+    both = [token_losses(*states, method=one, **kept)[1] for one in (method, method.matched_to)]
+    return torch.stack([value.double().sum() for value in both])

@@ -123,3 +123,11 @@ def test_a_function_gets_what_it_asks_for():
 def test_the_table_needs_no_torch():
     code = "import sys, tad.methods; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_name_takes_parameters_and_an_id_has_them():
+    assert Method.named("tad", k=5) == Method.parse("tad-k5-b2")
+    assert Method.named("tad-k5-b2") == Method.named(Method.of("tad", k=5))
+    for method in ("tad-k5-b2", Method("tad")):
+        with pytest.raises(MethodError, match="names its parameters; k: leave out"):
+            Method.named(method, k=3)

@@ -13,6 +13,7 @@ import pytest
 from scipy import stats
 
 from analysis.results import TASKS
+from analysis.tables import scores
 from analysis.tables.draw import main
 from analysis.tables.scores import ScoresError, best_cells, summarise
 from eval.math.datasets import DATASETS
@@ -325,3 +326,8 @@ def test_a_missing_math_record_is_named(tmp_path, capsys):
     config = str(CONFIG / "smoke.yaml")
     assert main(["table8", "--root", str(tmp_path), "--config", config]) == 2
     assert str(lost) in capsys.readouterr().err
+
+
+def test_a_task_that_is_not_the_papers_has_the_column_that_its_record_names():
+    tasks = {"copa": {"accuracy": 0.5, "column": "COPA"}, "piqa": {"accuracy": 0.25}}
+    assert scores._values({"tasks": tasks}) == {"PIQA": 25.0, "COPA": 50.0, "Avg": 37.5}

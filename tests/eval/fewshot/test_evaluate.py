@@ -126,6 +126,7 @@ def test_record_says_what_was_measured_and_how(finished):
     assert record["average"] == pytest.approx(sum(accuracies) / 8)
     assert record["tasks"]["siqa"]["lm_eval_task"] == "social_iqa"
     assert record["tasks"]["hellaswag"]["metric"] == "acc_norm"
+    assert record["tasks"]["hellaswag"]["column"] == "HS"
     assert record["tasks"]["winogrande"]["metric"] == "acc"
     assert len({row["doc_hash"] for row in rows}) > 70
     assert [path.name for path in out.parent.iterdir() if path.name.startswith(".")] == []

@@ -15,6 +15,7 @@ from tad.train.on_policy import OnPolicy, OnPolicyError, OnPolicyTrainer
 from ..conftest import VOCABULARY
 from ..offline_jobs import sharpen
 from ..ranks import run_ranks
+from .test_guards import mixtral
 
 CONTEXT, PROMPT = 12, 4
 
@@ -121,6 +122,17 @@ def test_prompt_positions_give_no_gradient(tmp_path, tiny_llama, monkeypatch):
 
     for clean, poisoned in zip(run(False), run(True), strict=True):
         torch.testing.assert_close(poisoned, clean, rtol=0, atol=0)
+
+
+def test_a_mixture_of_experts_keeps_its_router_loss(tmp_path, tiny_llama):
+    rows, inputs = Rows(4), batch(Rows(4))
+    items = torch.tensor(inputs["labels"].numel())
+    found = []
+    for router in (True, False):
+        job = trainer(mixtral(1, router=router), tiny_llama(2), tmp_path, rows=rows)
+        found.append(job.loss_terms(job.model, inputs, inputs["labels"], items))
+    assert found[0].pop("router") > 0.1
+    torch.testing.assert_close(found[0], found[1])
 
 
 @pytest.mark.parametrize("family", CLASSES)

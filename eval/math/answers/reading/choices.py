@@ -129,9 +129,6 @@ def _letters(sentence: str, *, strict: bool) -> list[str]:
     return found
 
 
-_LIST = r"[A-E](?:\s*,\s*[A-E])*\s*,?\s*(?:and|or)\s*[A-E]"
-
-
 def _excluded_with_others(before: str, after: str) -> bool:
     """Whether a letter belongs to a list that is excluded: "eliminating A, B and D", "A and B are
     too small"."""

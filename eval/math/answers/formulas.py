@@ -33,6 +33,11 @@ _BASE = re.compile(
     r"(?P<base>[a-z]+|\d+)[ })]*",
     re.I,
 )
+_OPTION = re.compile(
+    r"\s*(?:\\(?:text|textbf|mathrm|mathbf|textrm)\s*\{\s*\(?[A-E]\)?[.:]?\s*\}|\(?[A-E]\)[.:]?)"
+    r"(?:\\[ ,;:!]|\\q?quad\b|~|\s)*(?=\S)"
+)
+"""An option's letter before its formula, as competition answers are boxed: \\textbf{(B)} 12."""
 _BASES = {word: str(number) for word, number in SMALL.items() if 2 <= number <= 16}
 
 Atoms = Callable[[str, str], bool]
@@ -50,7 +55,11 @@ def same(gold: str, answer: str, atoms_equal: Atoms) -> bool:
         return bool(answer.strip())
     if max(len(gold), len(answer)) > MAX_CHARS:
         return False
-    return _same(tidy(gold), tidy(answer), atoms_equal, depth=0)
+    if _same(tidy(gold), tidy(answer), atoms_equal, depth=0):
+        return True
+    option = _OPTION.match(answer)
+    parts = (option[0], answer[option.end() :]) if option else ()
+    return any(_same(tidy(gold), tidy(part), atoms_equal, depth=0) for part in parts)
 
 
 def _same(gold: str, answer: str, atoms_equal: Atoms, depth: int) -> bool:

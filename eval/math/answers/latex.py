@@ -16,7 +16,7 @@ from eval.math.answers.reading.values import parse_quantity
 from eval.math.answers.reading.vocabulary import (
     OPERATORS,
     PLURAL_PARTS,
-    POWERS,
+    CHANGED,
     SCALES,
     UNITS,
     unit_of,
@@ -306,7 +306,7 @@ def shape(latex: str) -> Shape:
         power = re.sub(r"\D", "", found["power"] or "")
         words = found["wrapped"] or found["word"] or found["symbol"]
         first, _, rest = words.strip().partition(" ")
-        if first in POWERS or first in OPERATORS or first == "factorial":
+        if first in CHANGED or first in OPERATORS or first == "factorial":
             return Shape("text", latex)
         if first in SCALES or first in PLURAL_PARTS:  # "2 \\text{ dozen eggs}"
             text, words = f"{found['value'].strip()} {first}", rest

@@ -25,7 +25,7 @@ _LETTER = re.compile(
     r"|(?:^|(?<=\s)|')(?P<small>[b-e]|a(?=\W*$))(?=[\s.,;:']*$|[.:]\s|')",
 )
 _EXCLUDED = re.compile(
-    r"\b(?:(?:not|cannot|can't|couldn't)(?:\s+(?:choose|pick|select|be))?|nor|neither|never|than|of|over|rules?\s+out|ruled\s+out|ruling\s+out|eliminat\w+"
+    r"\b(?:(?:not|cannot|can't|couldn't)(?:\s+(?:choose|pick|select|be))?|nor|neither|never|than|of|over|(?:anything|all|everything)\s+but|besides|aside\s+from|apart\s+from|rules?\s+out|ruled\s+out|ruling\s+out|eliminat\w+"
     r"|exclud\w+|reject\w*|discard\w*|except|unlike|isn't|against|without|drop\w*)"
     r"(?:\s+(?:options?|choices?|both|either|answers?))?[\s(\['\"]*$",
     re.IGNORECASE,
@@ -57,6 +57,16 @@ _CHOSEN = re.compile(
     r"|is|be|leaves?|leaving|with|to|option|choice|letter|it's|guess|matches|think|conclusion|ergo|\w+ly)\b[\s,:]*(?:only\s+)?"
     r"(?:the\s+)?(?:answer|option|choice|letter)?[\s(\[':]*$|:\s*$",
     re.IGNORECASE,
+)
+_OPTIONS = re.compile(
+    r"(?:^|(?<=[\s,;|(\[]))[(\[]?a[).:\]]\s*[^\s)][^\n]*?(?:[\s,;|]+[(\[]?(?:b|c|d|e)[).:\]]\s*[^\s)][^\n]*?){1,4}"
+    r"(?=[.\s]*$|[.!?]\s|\n\s*\n|\n(?!\W{0,3}[b-e][).:]))",
+    re.IGNORECASE,
+)
+"""The options of the question, copied: "A) 5 B) 6 C) 7"."""
+_SEVERAL = re.compile(
+    r"\b([A-E])\b\W{0,3}(?:and|&|or)\W{0,3}\b([A-E])\b\W{0,3}(?:are|were)\s+(?:both\s+|all\s+)?"
+    r"(?:correct|right|true|answers?|valid|possible|solutions?)",
 )
 
 
@@ -143,7 +153,9 @@ def _excluded_with_others(before: str, after: str) -> bool:
 
 def _weak(text: str) -> str | None:
     """The letter that the last deciding sentence of a text without a label chooses."""
-    plain = _WRAPPER.sub(" ", text)
+    plain = _OPTIONS.sub(" ", _WRAPPER.sub(" ", text))
+    if _SEVERAL.search(plain):
+        return None
     for sentence in sentences(plain):
         if re.search(r"\b(?:or|either)\b", sentence) and len(_letters(sentence, strict=False)) > 1:
             return None

@@ -14,13 +14,17 @@ from eval.math.answers.reading.vocabulary import (
     ALTERNATIVE,
     BOUNDARY,
     BOUNDS,
+    CHANGED,
     CONCLUDING,
+    CORRECTING,
     CURRENCY,
     EXPLAINING,
     FILLERS,
+    HEDGES,
+    MODIFIED_BEFORE,
+    MODIFIED_BEHIND,
     OPERATORS,
     PARTS,
-    POWERS,
     REFUTING,
     SCALES,
     SIGNS,
@@ -29,6 +33,7 @@ from eval.math.answers.reading.vocabulary import (
     VERBS,
 )
 
+PRONOUNS = frozenset({"it", "that", "this", "he", "she", "they", "we", "i"})
 _SO = frozenset({"so", "thus", "hence", "therefore"})
 
 
@@ -47,13 +52,17 @@ class _Sentence(Reader):
             article = word in ("a", "an") and self._word(i + 1) not in SCALES.keys() | PARTS
             read = None if article else self.value(i)
             if read:
-                return self._tail(*read)
+                return "refused" if self._modified(i) else self._tail(*read)
             if self.tokens[i].kind == "number" or word in BOUNDS or self._relation(i):
                 return "refused"
             if not (word in SKIPPED or word in FILLERS or self._word(i + 1) == "="):
                 return self._prose(i)
             i += 1
         return "none"
+
+    def _modified(self, i: int) -> bool:
+        """Whether the words before this value bound, change or doubt it ("a multiple of 6")."""
+        return bool(i and MODIFIED_BEFORE.search(self.text, 0, self.tokens[i - 1].end))
 
     def _relation(self, i: int) -> bool:
         """Whether a sign bounds what follows ("x > 3", "|-3|") and does not wrap it ("<3>")."""
@@ -83,14 +92,18 @@ class _Sentence(Reader):
             i += 1
         return i
 
-    def _tail(self, found: Quantity, i: int) -> Quantity | str:
-        """What follows a value: it stands, is modified, is one of several, or is refuted."""
+    def _tail(self, found: Quantity, i: int, *, prose: bool = False) -> Quantity | str:
+        """What follows a value: it stands, is modified, is one of several, or is refuted.
+
+        In ``prose`` more values may follow: "each of the 4 friends gets 18"."""
         glued = self._token(i, "word")
         if glued and not glued.spaced and glued.text in ("x", "y", "n", "z", "a", "b", "i"):
             return "refused"
         first = i
         if self._token(i, "number") and self._token(i - 1, "number"):
             return "refused"  # "12 3", "1,234 567"
+        if MODIFIED_BEHIND.match(self.text, self.tokens[i - 1].end):
+            return "refused"
         if {"remainder", "power"} & {self._word(i + step) for step in range(4)}:
             return "refused"  # "3 with a remainder of 2", "2 to the 5th power"
         while i < len(self.tokens):
@@ -101,10 +114,8 @@ class _Sentence(Reader):
             if word in (".", ";", "!", "?"):
                 dotted = self._token(i + 1, "number")  # "8..9"
                 return "refused" if dotted and not dotted.spaced else found
-            if word in POWERS and i == first:
-                return Quantity(found.value ** POWERS[word])
-            if word == "factorial" and i == first:
-                return "refused"
+            if word in CHANGED and i == first:
+                return Quantity(CHANGED[word](found.value))
             if self._operated_on(i, i == first):
                 return "refused"
             if word == ":":
@@ -116,6 +127,8 @@ class _Sentence(Reader):
                 continue
             if word in (",", "(", "["):
                 return self._after_comma(found, i)
+            if word == "and" and self._word(i + 1) in PRONOUNS:
+                return self._another_clause(found, i + 2)
             if word in VERBS or word == "n't":
                 return "refused" if self._refuted(i) else found
             if word in REFUTING and i == first and word not in ("not", "don't"):
@@ -123,12 +136,34 @@ class _Sentence(Reader):
             changed = self._operated(found, i)
             if changed is not None:
                 return changed
-            if word == "in" and i == first and self.value(i + 1):
-                return "refused"
+            in_all = self.value(i + 1) if word == "in" and i == first else None
+            if in_all and in_all[0].value >= found.value:
+                return "refused"  # "1 in 4"
+            dash = word == "-" and self.tokens[i].spaced
+            if dash and (i > first or not self._token(i + 1, "number")):
+                return found
             if word in BOUNDARY:
-                return self._contradicted(found, i)
+                return "refused" if self._parallel(i) else self._contradicted(found, i)
+            second = self._token(i, "number")
+            if second and not (prose or second.suffix or second.value == found.value):
+                return "refused"
             i += 1
         return found
+
+    def _parallel(self, i: int) -> bool:
+        """Whether a second value takes the same preposition: "9 for Tom and 10 for Ann"."""
+        for j in range(i + 2, len(self.tokens) - 2):
+            if self._word(j) in ("and", ",", "while", "but", "or"):
+                other = self.value(self._skip(j + 1))
+                if other and self._word(i) in [self._word(other[1] + step) for step in range(3)]:
+                    return not self.value(i + 1)
+        return False
+
+    def _another_clause(self, found: Quantity, i: int) -> Quantity | str:
+        """ "... and it was not 4" keeps the value, "... and that is wrong" does not."""
+        behind = next((j for j in range(i, i + 4) if self._word(j) in REFUTING), None)
+        kept = behind is None or self.value(self._skip(behind + 1))
+        return found if kept else "refused"
 
     def _operated_on(self, i: int, first: bool) -> bool:
         """Whether a sign of arithmetic, a range or a ratio follows ("18+", "5-7", "2:30")."""
@@ -146,7 +181,8 @@ class _Sentence(Reader):
         if word not in OPERATORS or (follows and self._word(i + 1) != follows):
             return None
         j = self._skip(i + 1 + bool(follows))
-        while self._word(j) in ("a", "an", "the", "another", "about") and not self.value(j):
+        passed = HEDGES if word == "or" else {"a", "an", "the", "another", "about"}
+        while self._word(j) in passed and not self.value(j):
             j += 1
         other = self.value(j)
         if not other:
@@ -156,6 +192,9 @@ class _Sentence(Reader):
         if word == "of" and (found.percent or abs(found.value) < 1):
             share = found.value / 100 if found.percent else found.value
             return Quantity(share * other[0].value)
+        partitive = self._word(j - 1) == "the" and word in ("of", "by")
+        if partitive or (word == "over" and other[0].unit):
+            return found  # "18 of the 20 apples", "18 by the 3rd year", "18 over 3 days"
         if operate is None or (operate is operator.truediv and not other[0].value):
             return "refused"
         return Quantity(operate(found.value, other[0].value))
@@ -185,8 +224,13 @@ class _Sentence(Reader):
         this one or begins a clause; anything else is explanation."""
         bracket = self._word(i) in ("(", "[")
         j = self._skip(i + 1)
+        corrects = CORRECTING.match(self.text, self.tokens[i].end)
+        if corrects:
+            j = next((k for k in range(j, len(self.tokens)) if self.tokens[k].end > corrects.end()), j)
+            instead = self.value(self._skip(j))
+            return self._tail(*instead) if instead else found
         joiner = self._word(j) if self._word(j) in ALTERNATIVE else ""
-        if joiner:
+        while self._word(j) in HEDGES and not self.value(j):
             j = self._skip(j + 1)
         if bracket and self._word(j) in ("wrong", "incorrect"):
             return "refused"
@@ -204,7 +248,10 @@ class _Sentence(Reader):
         """A clause behind "but" or "no" with a value of its own takes the first one back, and so
         does a conclusion ("3 times as much as 6, so 18")."""
         conclusion = self._next(i, _SO)
-        concluded = self.value(self._skip(conclusion + 1))
+        k = self._skip(conclusion + 1)
+        while self._word(k) in FILLERS and not self.value(k):
+            k += 1
+        concluded = self.value(k)
         if concluded and self._word(concluded[1]) in ("", ".", "="):
             return self._tail(*concluded)
         if self._word(i) not in ("but", "no", "wait", "actually"):
@@ -277,11 +324,12 @@ class _Sentence(Reader):
             return None
         if (
             before in BOUNDS
+            or self._modified(i)
             or (i and self._relation(i - 1))
             or (i > 1 and self._word(i - 2) in ("either", "between", "from"))
         ):
             return "refused", read[1]
-        return self._tail(*read), read[1]
+        return self._tail(*read, prose=True), read[1]
 
 
 def statement(words: str) -> Quantity | str:

@@ -18,6 +18,7 @@ from eval.math.answers.reading.statements import (
     sentences,
 )
 from eval.math.answers.reading.values import parse_quantity
+from eval.math.answers.reading.vocabulary import MODIFIED_BEFORE
 
 
 def number(text: str) -> tuple[Quantity | None, str | None, bool]:
@@ -68,6 +69,8 @@ def words(text: str) -> str | None:
 _SPAN = re.compile(
     r"\$\$(.+?)\$\$|(?<!\\)\$((?:[^$\\]|\\.)+)\$|\\\[(.+?)\\\]|\\\((.+?)\\\)", re.DOTALL
 )
+_BOUNDED = re.compile(r"(?:\bthan|\bat\s+(?:most|least)|\bbetween|\bnot|\bnever|\b(?:be)?low|\babove)\s*$", re.I)
+_ALTERNATIVE = re.compile(r",?\s+(?:or|and)\s+")
 _JOIN = re.compile(r"\s*(?:,|;)?\s*(?:\band\b|\bor\b)?\s*")
 _EXPLAINED = re.compile(
     r"[,;]?\s+(?:because|since|as|which|so|if|where|when|not|rather|instead|but|given)\b|\s\("
@@ -99,6 +102,11 @@ def _spans(text: str) -> list[str]:
     return [next(group for group in m.groups() if group is not None) for m in _SPAN.finditer(text)]
 
 
+def _right_side(match: re.Match[str]) -> str:
+    inside = next(group for group in match.groups() if group is not None)
+    return inside.split("=")[-1].strip(" ,\n").rstrip(".")
+
+
 def _stated_formula(stated: Statement) -> str | None:
     """The formula a phrase introduces: joined spans ("$3$ and $4$"), or the plain sentence."""
     words = stated.words.lstrip(" \n\t:=*")
@@ -116,12 +124,14 @@ def _stated_formula(stated: Statement) -> str | None:
             break
     if spans:
         behind = words[match.end() if match else position :]
-        return None if REFUTED.match(behind) else ", ".join(spans)
+        if REFUTED.match(behind):
+            return None
+        return ", ".join(spans) if len(spans) > 1 else _worked_out(spans[0], first_sentence(words))
     words = re.split(r"\bI hope\b", words, maxsplit=1)[0].rstrip(" \n\t.,;$")
     sentence = first_sentence(words)
     inside = _spans(sentence)
     if inside and not re.search(r"[\d\\]", _SPAN.sub("", sentence)):
-        return inside[-1]
+        return _worked_out(inside[-1], sentence)
     plain = sentence.replace("\\$", "\0").replace("$", "").replace("\0", "\\$")
     if "\\" in plain:
         return _EXPLAINED.split(plain)[0]
@@ -134,12 +144,35 @@ def _stated_formula(stated: Statement) -> str | None:
     return plain
 
 
+def _worked_out(formula: str, sentence: str) -> str | None:
+    """A number among words as the words leave it: "a multiple of $6$", "$3$ times $4$"."""
+    number = parse_quantity(formula)
+    if number is None:
+        head = sentence[: sentence.find(formula)].rstrip(" $\\([")
+        return None if MODIFIED_BEFORE.search(head) or _BOUNDED.search(head) else formula
+    found = statement(_unspanned(sentence))
+    if isinstance(found, Quantity):
+        return formula if found.value == number.value else str(found)
+    return None if found == "refused" else formula
+
+
+def _unspanned(sentence: str) -> str:
+    return _SPAN.sub(lambda m: f" {next(g for g in m.groups() if g is not None)} ", sentence)
+
+
 def _last_formula(text: str) -> str | None:
     if text.replace("\\$", "").count("$") % 2:
         return None
-    inside = _spans(text)
-    if inside:
-        return inside[-1].split("=")[-1].strip(" ,\n").rstrip(".") or None
+    spans = [*_SPAN.finditer(text)]
+    while spans and REFUTED.match(text, spans[-1].end()):
+        spans.pop()
+    if spans:
+        inside = [_right_side(spans[-1])]
+        for one, other in zip(spans[-2::-1], spans[:0:-1], strict=True):
+            if not _ALTERNATIVE.fullmatch(text, one.end(), other.start()):
+                break
+            inside.insert(0, _right_side(one))
+        return ", ".join(dict.fromkeys(inside)) or None
     found = _last_value(text)
     if isinstance(found, Quantity):
         return str(found)

@@ -67,6 +67,23 @@ _NEGATED = re.compile(r"\W{0,4}(?:not|never|n't|neither)\b", re.IGNORECASE)
 _TAG_QUESTION = re.compile(
     r",\s*(?:is(?:n't| not) it|right|correct|no|yes|ok(?:ay)?)\s*\?\s*$", re.I
 )
+_SUPPOSED = re.compile(
+    r"(?:^|[.!?\n;:,])\W{0,3}(?:(?:but|and|so|now|then|even)\s+)?(?:if|suppose|supposing|assum(?:e|ing)|imagine|whether|unless"
+    r"|let(?:'s| us| me)\s+(?:say|guess|assume|suppose|try)|say|had|were|some(?:one|body)?\s+(?:\w+\s+)?(?:says?|thinks?|claims?))"
+    r"\b[^.!?\n;,]*$",
+    re.IGNORECASE,
+)
+"""Before a label in its sentence: what it says is an assumption, or what others say."""
+_COUNTERFACTUAL = re.compile(
+    r"\b(?:would|could|might)\s+(?:only\s+)?(?:be|have\s+been)\b[^.!?\n]*\bif\b[^.!?\n]*"
+    r"\b(?:had|were|did|hadn't|weren't|didn't|was)\b",
+    re.IGNORECASE,
+)
+_ASKING = re.compile(
+    r"\W{0,3}(?:(?:so|but|and|then|now|hmm+)\W+)?(?:is|are|was|were|does|do|did|can|could|should|would|will|has"
+    r"|have|what|which|how|who|why|when|where)\b",
+    re.IGNORECASE,
+)
 _LEAD = re.compile(r"^[ \t]*(?:;|\.{2,})[ \t]*")
 REFUTED = re.compile(
     r"[^\w\n]{0,4}(?:(?:is|was|are|would be|seems|does|do|can|could|will)\b\W{1,3}"
@@ -76,7 +93,7 @@ REFUTED = re.compile(
     re.IGNORECASE,
 )
 _RETRACTED = re.compile(
-    r"(?:^|[.!?\n,])\s*(?:(?:oh|hmm+|but|ah|no|so)[,.]*\s+)*"
+    r"(?:^|[.!?\n,;])\s*(?:(?:oh|hmm+|but|ah|no|so)[,.]*\s+)*"
     r"(?:wait|actually|correction|oops|sorry|no(?=,\s|\.\s+(?:it|the)\b)|hold on|on second thought"
     r"|(?P<strong>(?:that|this|which)(?:'s| is| was) (?:clearly |obviously )?"
     r"(?:wrong|incorrect|not (?:right|correct))|I made (?:a|an) (?:mistake|error)"
@@ -111,7 +128,10 @@ def statements(text: str) -> list[Statement]:
             found.append(Statement(stated, clause, text[end:], True))
         elif kind in ("label", "not"):
             stated = _LEAD.sub("", text[end:limit], count=1)
-            clause = "not " * (kind == "not") + sentence_of(stated.lstrip())
+            clause = sentence_of(stated.lstrip())
+            label = text[start:end] + clause
+            if kind == "not" or _SUPPOSED.search(text[:start]) or _COUNTERFACTUAL.search(label):
+                clause = "not " + clause
             found.append(Statement(stated, clause, text[end:], False))
         else:
             found.append(Statement(kind.strip(), "", text[end:], False))
@@ -132,8 +152,17 @@ def first_sentence(words: str) -> str:
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences of a text that hold anything, last first."""
-    return [part.strip() for part in reversed(SENTENCE_END.split(text)) if part.strip(" .*_`\"'")]
+    """The sentences of a text that hold anything and ask nothing, last first."""
+    ends = [*SENTENCE_END.finditer(text)]
+    starts = [0, *(end.end() for end in ends)]
+    stops = [*(end.start() for end in ends), len(text)]
+    found = []
+    for start, stop in zip(starts, stops, strict=True):
+        part = text[start:stop]
+        asked = text[stop : stop + 1] == "?" and _ASKING.match(part)
+        if part.strip(" .*_`\"'") and not asked:
+            found.append(part.strip())
+    return found[::-1]
 
 
 def _braced(text: str, start: int) -> tuple[str, int]:

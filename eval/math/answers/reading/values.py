@@ -40,6 +40,7 @@ class Reader:
     """
 
     def __init__(self, text: str, *, formula: bool = False) -> None:
+        self.text = text
         self.tokens = tokens(text)[:MAX_TOKENS]
         self.formula = formula
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable
 from fractions import Fraction
 
@@ -26,7 +27,7 @@ SCALES = {
     "hundred": 100, "dozen": 12, "dozens": 12, "thousand": 10**3, "lakh": 10**5, "lakhs": 10**5,
     "million": 10**6, "millions": 10**6, "crore": 10**7, "crores": 10**7, "billion": 10**9,
     "trillion": 10**12, "score": 20, "gross": 144, "mil": 10**6, "k": 10**3, "mn": 10**6,
-    "bn": 10**9,
+    "bn": 10**9, "grand": 10**3,
 }  # fmt: skip
 SUFFIXES = {"k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9, "bn": 10**9}
 SMALL |= {"nought": 0}
@@ -99,9 +100,67 @@ OPERATORS |= {
 """Between two values: the word that must follow, and what they make together (None: no value)."""
 
 SIGNS = word_set("‰ + * / ^ ** × x ± \\pm \\times \\cdot \\div")
-POWERS = {"squared": 2, "cubed": 3}
+CHANGED: dict[str, Callable[[Fraction], Fraction]] = {
+    "squared": lambda value: value**2,
+    "cubed": lambda value: value**3,
+    "doubled": lambda value: value * 2,
+    "tripled": lambda value: value * 3,
+    "trebled": lambda value: value * 3,
+    "quadrupled": lambda value: value * 4,
+    "halved": lambda value: value / 2,
+    "negated": lambda value: -value,
+}
+"""Behind a value: what becomes of it."""
 
-ALTERNATIVE = word_set("or and maybe perhaps possibly")
+ALTERNATIVE = word_set("or and maybe perhaps possibly alternatively else even but also")
+HEDGES = ALTERNATIVE | word_set(
+    "might may could can be is are was it it's that's that this probably likely just about around "
+    "exactly actually rather we they you get say as"
+)
+"""Between an "or" and a second value, or a comma and one: they make it no less an alternative."""
+
+MODIFIED_BEHIND = re.compile(
+    r"(?:[\s-]\s?\w+)?\s+(?:at\s+(?:the\s+)?(?:very\s+)?(?:most|least|minimum|maximum)\b"
+    r"|(?:or|and|&)\s+(?:(?:even|any|many|much|a\s+bit|slightly|some)\s+)?"
+    r"(?:more|less|fewer|greater|above|below|over|under|up|upwards?|beyond|higher|lower|bigger"
+    r"|larger|smaller|beneath|longer|shorter|older|younger|later|earlier|better|worse|so\s+more)\b"
+    r"|(?:minimum|maximum|max|min|upwards?)\b(?!\s+of)"
+    r"|(?:short|shy|ahead|north|south)\s+of\b|away\s+from\b|off\s+(?:of\s+)?[$\d]|choose\s"
+    r"|factorial\b|take\s+away\b"
+    r"|(?:subtracted|deducted|removed|taken|added|raised|reduced|increased|decreased|multiplied"
+    r"|divided|lowered)\s+(?:away\s+)?(?:from|to|by|with)\b"
+    r"|(?:plus|minus|mod|modulo)\b(?!\s+(?:or\s+minus\s+)?\d)|less\s+(?:the|a|tax|\w+ty|\d|\w+teen)\b"
+    r"|multiples?\b)"
+    r"|\s?\+(?=\s*(?:$|[.,;!]|\w))|-ish\b|-odd\b|r\d",
+    re.IGNORECASE,
+)
+"""Behind a value, with or without its noun: words that bound or change it."""
+
+MODIFIED_BEFORE = re.compile(
+    r"(?:\b(?:multiples?|factors?|divisors?|reciprocal|inverse|opposite|complement|supplement"
+    r"|conjugate|negation|logarithm|sine|cosine|tangent|factorial|square|cube|roots?|powers?"
+    r"|digits?|remainder|permutations?|neighbou?rs?|successor|predecessor|some(?:thing)?|part|any)\s+of"
+    r"(?:\s+(?:the\s+)?(?:numbers?|value))?"
+    r"|\bup\s+to|\bas\s+(?:many|much|few|little|high|low|large|small|long)\s+as"
+    r"|\b(?:anything|everything|all)\s+but|\bdiffer(?:s|ent)\s+from|\bunequal\s+to"
+    r"|\bnowhere\s+near|\bnothing\s+like|\bfar\s+from|\bdivisible\s+by|\bcoprime\s+to"
+    r"|\bone\s+of|\b(?:north|south|short|shy|upwards?|ahead)\s+of"
+    r"|\b(?:multiplied|divided|reduced|increased|decreased|raised)\s+(?:by|to)"
+    r"|≠|!=|\\neq?|<=|>=|\bsin|\bcos|\btan|\blog|\bln|\bexp|\bmod|\bor\s+equal\s+to"
+    r"|\b(?:next|prior|previous|subsequent)\s+to)\s*[$(\\ ]*$"
+    r"|\b(?:unknown|undefined|undetermined|indeterminate|unclear|unsure|uncertain|impossible"
+    r"|whether|not\s+(?:sure|certain|enough|known|clear|determined)|n(?:o|ot\s+a)\s+(?:number|value)"
+    r"|can(?:not|'t|\s+not)\s+(?:be\s+)?(?:tell|told|know|known|determined?|say|said|decided?))\b",
+    re.IGNORECASE,
+)
+"""Words before a value, up to it, that bound or change it or leave it open."""
+
+CORRECTING = re.compile(
+    r"[\s,;(-]*(?:(?:or\s+)?rather|(?:or\s+)?I\s+(?:mean|meant)|make\s+(?:that|it)|(?:no|nope),?|scratch\s+that"
+    r"|correction|sorry|oops|wait|actually|that\s+should\s+be|should\s+be)\b",
+    re.IGNORECASE,
+)
+"""Behind a comma: the next value replaces this one."""
 CONCLUDING = word_set("so thus therefore hence leaving giving making =")
 EXPLAINING = word_set("because since if when although though while whereas given")
 BOUNDARY = CONCLUDING | EXPLAINING | word_set(

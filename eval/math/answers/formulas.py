@@ -142,7 +142,8 @@ def _unordered(one: tuple[str, ...], other: tuple[str, ...], part: Atoms) -> boo
 
 def _words(latex: str) -> str:
     text = re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", latex)
-    return re.sub(r"[\s\"'.()]+", " ", text).strip().casefold()
+    bare = re.sub(r"[\s\"'.()]+", " ", text).strip().casefold()
+    return re.sub(r"^(?:an?|the|on|in|at) (?=\w{2})", "", bare)
 
 
 def _strip_assignments(gold: str, answer: str) -> tuple[str, str]:

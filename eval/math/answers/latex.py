@@ -39,15 +39,15 @@ _DROPPED = word_set(
 )
 _SPACES = word_set("quad qquad , ; : > ! space thinspace enspace") | {" "}
 _UNWRAPPED = word_set(
-    "boxed fbox framebox boldsymbol bm pmb underline mathsf mathtt mathcal mathit cancel ensuremath"
+    "boxed fbox framebox boldsymbol bm pmb underline mathsf mathtt mathcal mathit ensuremath"
 )
 _TEXTS = word_set(
     "text mbox textbf textit textrm textsf emph mathrm mathbf operatorname hbox texttt mathnormal"
 )
-_COLOURS = word_set("color textcolor colorbox hspace vspace phantom label tag")
+_COLOURS = word_set("color textcolor colorbox hspace vspace phantom label tag cancel bcancel xcancel sout st")
 _RENAMED = {
     name: "\\" + other for other, names in {
-        "frac": "dfrac tfrac cfrac", "binom": "dbinom tbinom", "le": "leq leqslant", "ne": "neq",
+        "frac": "dfrac tfrac cfrac nicefrac sfrac xfrac", "overline": "dot", "binom": "dbinom tbinom", "le": "leq leqslant", "ne": "neq",
         "ge": "geq geqslant", "emptyset": "varnothing O", "cdot": "ast bullet", "phi": "varphi",
         "circ": "degree", "cup": "union", "{": "lbrace", "}": "rbrace", "ldots": "dots",
     }.items() for name in names.split()
@@ -72,6 +72,8 @@ _MATRICES = word_set(
 _DOUBLED = re.compile(r"(?<!\\)\\\\(?=(?:[a-z]{2,})(?![A-Za-z]))")  # \\frac, from the prompt
 _GROUPED = re.compile(r"(?<![\d.])(\d{1,3})((?:(?:,\\!|\{,\}|\\,|\\!|\\ |~|\\;|')\d{3})+)(?!\d)")
 _ROOT = re.compile(r"(?:√|(?<![\\A-Za-z])sqrt(?=\())\s*(\d+|[A-Za-z]|\{[^{}]*\}|\([^()]*\))")
+_OUTWARD = re.compile(r"^\s*(?:\\left)?([\][])([^][()]*,[^][()]*?)(?:\\right)?([\][])\s*$")
+"""An interval as it is written in France: ]0, 1]."""
 _TOKEN = re.compile(r"\\[A-Za-z]+|\\.|\s+|[A-Za-z]+|\d+|.", re.DOTALL)
 _ARGUMENTS = [
     (re.compile(r"\\(frac|binom)\s*(\d)\s*(\d)(?!\d)"), r"\\\1{\2}{\3}"),
@@ -93,6 +95,8 @@ def tidy(latex: str) -> str:
     text = _ROOT.sub(lambda m: r"\sqrt{" + m[1].strip("(){}") + "}", text)
     if not text.isascii():
         text = "".join(_SIGNS.get(char, char) for char in text)
+    text = re.sub(r"(\\\\)\s*\[-?[\d.]+\s?(?:pt|em|ex|mm|cm)\]", r"\1", text)
+    text = _OUTWARD.sub(lambda m: "(["[m[1] == "["] + m[2] + ")]"[m[3] == "]"], text)
     text = _GROUPED.sub(lambda m: m[1] + re.sub(r"\D", "", m[2]), text)
     text = re.sub(r"\\mathbb\s*(?:\{\s*R\s*\}|R)", r"\\R ", re.sub(r"\\?[$€£¥₹¢]", "", text))
     text = _Rewriter(text.replace(":=", "=")).text()
@@ -148,6 +152,12 @@ class _Rewriter:
             self.dropped |= {start, end} if end else set()
         elif name in _TEXTS and end:
             joins = inside.strip(" ,") in ("and", "or")
+            if _LETTERS.fullmatch(inside):
+                self.out.append(re.sub(r"[\s,;]+(?:and|or)?[\s,;]*", ",", inside))
+                return end
+            if inside.strip() == "to":
+                self.out.append(":")
+                return end
             self.out.append("," if joins else f"\\text{{{inside}}}")
             return end
         elif name in ("begin", "end") and end and inside in _MATRICES:
@@ -354,6 +364,7 @@ def _composite(text: str) -> Shape | None:
     return None
 
 
+_LETTERS = re.compile(r"\s*[A-Z](?:\s*[,;]\s*(?:and|or)?\s*[A-Z]|\s+(?:and|or)\s+[A-Z])+\s*")
 _REPEATING = re.compile(r"(\d{0,20})\.(\d{0,20})\\overline ?\{(\d{1,20})\}")
 
 

@@ -49,11 +49,14 @@ _FAVOURED = re.compile(
     r"|(?:seems|looks|appears)(?: to be)?)\s+"
     r"(?:therefore\s+|thus\s+|clearly\s+)?(?:the\s+)?"
     r"(?:only\s+)?(?:correct|right|answer|best|one|true|closest|solution|choice)\b"
+    r"|\W{0,3}it\s+(?:is|must\s+be|has\s+to\s+be)\b|\W{0,3}is\s+what\s+(?:we|I)\b"
+    r"|\s*[|:]\s*(?:yes|true|correct|right|works|match\w*)\b"
     r"|\W{0,3}is\s+the\s+only\b|\W{0,3}(?:matches|works|fits|holds|agrees)\b",
     re.IGNORECASE,
 )
+_UNFIT = re.compile(r"\s*[|:]\s*(?:no|false|wrong|incorrect|fails?|too)\b", re.IGNORECASE)
 _CHOSEN = re.compile(
-    r"\b(?:so|hence|thus|therefore|choose|chose|choosing|pick|select|go with|going with|opt for|say"
+    r"\b(?:so|hence|thus|therefore|choose|chose|choosing|pick|select|(?:go|going|vote|opt|settle)\s+(?:with|for|on)|say|no(?=,)|yes(?=,)|mark|tick|circle|box|bubble|fill\s+in"
     r"|is|be|leaves?|leaving|with|to|option|choice|letter|it's|guess|matches|think|conclusion|ergo|\w+ly)\b[\s,:]*(?:only\s+)?"
     r"(?:the\s+)?(?:answer|option|choice|letter)?[\s(\[':]*$|:\s*$",
     re.IGNORECASE,
@@ -116,7 +119,7 @@ def _letters(sentence: str, *, strict: bool) -> list[str]:
             continue  # an article
         if match["bare"] and before.strip(" '(") and re.match(r"\s*[-+*/=^]\s*[\w(]", after):
             continue  # a variable
-        if _EXCLUDED.search(before) or REFUTED.match(after):
+        if _EXCLUDED.search(before) or REFUTED.match(after) or _UNFIT.match(after):
             continue
         if _excluded_with_others(before, after):
             continue

@@ -15,11 +15,13 @@ from eval.math.answers.reading.vocabulary import (
     BOUNDARY,
     BOUNDS,
     CHANGED,
+    CONCLUDED,
     CONCLUDING,
     CORRECTING,
     CURRENCY,
     EXPLAINING,
     FILLERS,
+    GIVING_UP,
     HEDGES,
     MODIFIED_BEFORE,
     MODIFIED_BEHIND,
@@ -53,7 +55,8 @@ class _Sentence(Reader):
             read = None if article else self.value(i)
             if read:
                 return "refused" if self._modified(i) else self._tail(*read)
-            if self.tokens[i].kind == "number" or word in BOUNDS or self._relation(i):
+            bounds = word in BOUNDS and not self._superlative(i)
+            if self.tokens[i].kind == "number" or bounds or self._relation(i):
                 return "refused"
             if not (word in SKIPPED or word in FILLERS or self._word(i + 1) == "="):
                 return self._prose(i)
@@ -63,6 +66,10 @@ class _Sentence(Reader):
     def _modified(self, i: int) -> bool:
         """Whether the words before this value bound, change or doubt it ("a multiple of 6")."""
         return bool(i and MODIFIED_BEFORE.search(self.text, 0, self.tokens[i - 1].end))
+
+    def _superlative(self, i: int) -> bool:
+        """ "the least number of buses" is no bound, "at least 8" is."""
+        return self._word(i) in ("least", "most") and self._word(i - 1) not in ("at", "the very")
 
     def _relation(self, i: int) -> bool:
         """Whether a sign bounds what follows ("x > 3", "|-3|") and does not wrap it ("<3>")."""
@@ -104,7 +111,8 @@ class _Sentence(Reader):
             return "refused"  # "12 3", "1,234 567"
         if MODIFIED_BEHIND.match(self.text, self.tokens[i - 1].end):
             return "refused"
-        if {"remainder", "power"} & {self._word(i + step) for step in range(4)}:
+        near = [self._word(i + step) for step in range(4)]
+        if {"remainder", "power"} & {*near} and "0" not in near:
             return "refused"  # "3 with a remainder of 2", "2 to the 5th power"
         while i < len(self.tokens):
             word = self._word(i)
@@ -136,12 +144,14 @@ class _Sentence(Reader):
             changed = self._operated(found, i)
             if changed is not None:
                 return changed
+            if word == "per" and self._token(i + 1, "number"):
+                return "refused"
             in_all = self.value(i + 1) if word == "in" and i == first else None
             if in_all and in_all[0].value >= found.value:
                 return "refused"  # "1 in 4"
             dash = word == "-" and self.tokens[i].spaced
             if dash and (i > first or not self._token(i + 1, "number")):
-                return found
+                return self._after_comma(found, i)
             if word in BOUNDARY:
                 return "refused" if self._parallel(i) else self._contradicted(found, i)
             second = self._token(i, "number")
@@ -180,6 +190,8 @@ class _Sentence(Reader):
         follows, operate = OPERATORS.get(word, ("", None))
         if word not in OPERATORS or (follows and self._word(i + 1) != follows):
             return None
+        if word == "out" and self._word(i + 2) == "the":
+            return found  # "22 out of the 30 students"
         j = self._skip(i + 1 + bool(follows))
         passed = HEDGES if word == "or" else {"a", "an", "the", "another", "about"}
         while self._word(j) in passed and not self.value(j):
@@ -287,6 +299,10 @@ class _Sentence(Reader):
             word = self._word(i)
             if word in EXPLAINING:
                 i = self._next(i + 1, CONCLUDING | {","})
+            elif word == "(" and numeral not in ("none", "refused"):
+                i = self._next(i + 1, frozenset({")"}))
+            elif word == "and" and numeral != "none" and self._word(i + 1) in PRONOUNS:
+                i = self._next(i + 1, CONCLUDING)
             elif word in BOUNDARY - CONCLUDING and numeral != "none":
                 i = self._next(i + 1, CONCLUDING)
             else:
@@ -302,6 +318,19 @@ class _Sentence(Reader):
                 if outcome == "refused":
                     i = self._next(i, CONCLUDING)
         return spelled if numeral == "none" else numeral
+
+    def conclusion(self) -> Quantity | None:
+        """The value that the sentence ends in, behind "so", "namely", "which is"."""
+        marks = [*CONCLUDED.finditer(self.text)]
+        if not marks:
+            return None
+        end = marks[-1].end()
+        i = next((k for k, token in enumerate(self.tokens) if token.end > end), len(self.tokens))
+        read = self.value(self._skip(i)) if i < len(self.tokens) else None
+        if not read or MODIFIED_BEHIND.match(self.text, self.tokens[read[1] - 1].end):
+            return None
+        behind = [token.text for token in self.tokens[read[1] :] if token.text not in ".!"]
+        return read[0] if all(word.isalpha() and word not in OPERATORS for word in behind) else None
 
     def _next(self, i: int, words: frozenset[str]) -> int:
         while i < len(self.tokens) and self._word(i) not in words:
@@ -323,7 +352,7 @@ class _Sentence(Reader):
         if before == "not" or self._refuted(read[1]):
             return None
         if (
-            before in BOUNDS
+            (before in BOUNDS and not self._superlative(i - 1))
             or self._modified(i)
             or (i and self._relation(i - 1))
             or (i > 1 and self._word(i - 2) in ("either", "between", "from"))
@@ -332,9 +361,21 @@ class _Sentence(Reader):
         return self._tail(*read, prose=True), read[1]
 
 
+def _passing(found: Quantity | str, concluded: Quantity) -> bool:
+    """Whether a value is only on the way to the concluded one: refused, or no whole number."""
+    if isinstance(found, str):
+        return True
+    return found.value.denominator != 1 and concluded.value.denominator == 1
+
+
 def statement(words: str) -> Quantity | str:
     """The value a sentence commits to; "refused" if it is no single value, "none" without."""
     try:
-        return _Sentence(words).statement()
+        if GIVING_UP.search(words):
+            return "none"
+        sentence = _Sentence(words)
+        found = sentence.statement()
+        concluded = None if found == "none" else sentence.conclusion()
+        return concluded if concluded and _passing(found, concluded) else found
     except RecursionError:  # "twice twice twice ..."
         return "refused"

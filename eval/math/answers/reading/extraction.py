@@ -70,6 +70,8 @@ _SPAN = re.compile(
     r"\$\$(.+?)\$\$|(?<!\\)\$((?:[^$\\]|\\.)+)\$|\\\[(.+?)\\\]|\\\((.+?)\\\)", re.DOTALL
 )
 _BOUNDED = re.compile(r"(?:\bthan|\bat\s+(?:most|least)|\bbetween|\bnot|\bnever|\b(?:be)?low|\babove)\s*$", re.I)
+_SET_ASIDE = re.compile(r"\b(?:rather\s+than|instead\s+of|not|unlike)\s+$", re.IGNORECASE)
+_SYMBOL = re.compile(r"[π√∞^_°≤≥]")
 _ALTERNATIVE = re.compile(r",?\s+(?:or|and)\s+")
 _JOIN = re.compile(r"\s*(?:,|;)?\s*(?:\band\b|\bor\b)?\s*")
 _EXPLAINED = re.compile(
@@ -126,6 +128,7 @@ def _stated_formula(stated: Statement) -> str | None:
         behind = words[match.end() if match else position :]
         if REFUTED.match(behind):
             return None
+        spans = _distinct(spans)
         return ", ".join(spans) if len(spans) > 1 else _worked_out(spans[0], first_sentence(words))
     words = re.split(r"\bI hope\b", words, maxsplit=1)[0].rstrip(" \n\t.,;$")
     sentence = first_sentence(words)
@@ -142,6 +145,16 @@ def _stated_formula(stated: Statement) -> str | None:
     if len(plain.split()) > 3 and "=" not in plain:
         plain = re.split(r"\b(?:is|equals)\s", plain)[-1]  # "the largest one is 31"
     return plain
+
+
+def _distinct(spans: list[str]) -> list[str]:
+    """Without those that say the number before once more: "$\\frac{11}{2}$, or $5.5$"."""
+    values = [parse_quantity(span, formula=True) for span in spans]
+    return [
+        span
+        for index, span in enumerate(spans)
+        if values[index] is None or values[index].value not in [v.value for v in values[:index] if v]
+    ]
 
 
 def _worked_out(formula: str, sentence: str) -> str | None:
@@ -164,7 +177,9 @@ def _last_formula(text: str) -> str | None:
     if text.replace("\\$", "").count("$") % 2:
         return None
     spans = [*_SPAN.finditer(text)]
-    while spans and REFUTED.match(text, spans[-1].end()):
+    while spans and (
+        REFUTED.match(text, spans[-1].end()) or _SET_ASIDE.search(text, 0, spans[-1].start())
+    ):
         spans.pop()
     if spans:
         inside = [_right_side(spans[-1])]
@@ -173,8 +188,11 @@ def _last_formula(text: str) -> str | None:
                 break
             inside.insert(0, _right_side(one))
         return ", ".join(dict.fromkeys(inside)) or None
+    last = next(iter(sentences(text)), "")
+    predicate = re.split(r"\b(?:is|are|equals|was)\s|=", last)[-1].strip()
+    if _SYMBOL.search(predicate):
+        return re.sub(r"(?:\s+[A-Za-z]{2,})+$", "", predicate)
     found = _last_value(text)
     if isinstance(found, Quantity):
         return str(found)
-    last = next(iter(sentences(text)), "")
-    return last if parse_quantity(last, formula=True) else None
+    return last if parse_quantity(last, formula=True) else predicate or None

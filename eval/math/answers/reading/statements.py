@@ -13,6 +13,10 @@ MAX_STATEMENTS = 40
 """A loop states the same answer hundreds of times; the last ones are enough."""
 
 
+MAX_BEFORE = 300
+"""Characters of its sentence that are looked at before a label."""
+
+
 @dataclass(frozen=True, slots=True)
 class Statement:
     """One stated answer: its words, what its sentence goes on to say, and the text from there on.
@@ -39,19 +43,21 @@ _NOT_BE = (
 )
 _COPULA = rf"(?:{_NOT_BE}|(?:\s*,[^,.\n]{{1,40}},)?\s+{_BE}(?:\s*[:=])?|\s*[:=]=?|\s+-+\s)"
 _FOREIGN = (
-    r"(?:答案|答え|正解|정답|respuesta(?:\s+(?:final|correcta))?|réponse(?:\s+finale)?|antwort|lösung"
-    r"|risposta|resposta|ответ|odpowiedź|jawaban)\s*(?:是|为|為|は|es|est|ist|è|é|adalah|to)?"
+    r"(?:答案|答え|正解|정답|答|respuesta(?:\s+(?:final|correcta))?|réponse(?:\s+finale)?|antwort|lösung"
+    r"|risposta|resposta|ответ|odpowiedź|jawaban)\s*(?:是|为|為|は|一共有|est|es|ist|è|é|adalah|to)?"
     r"(?![^\W\d_]{2})\s*[:=]?|选(?:择|项)?(?=\s*\(?[A-E])"
 )
 _LABEL = re.compile(
     rf"(?:\banswer\b(?!\s+(?:choice|option)s\b)|\bans\b\.?"
     rf"|\b(?:{_QUALITY}|my|our)\s+(?:answer\s+)?(?:choice|option)\b|\b(?:answer\s+)?choice\b(?=\s+is\b|\s*:))"
-    rf"(?:\s+(?:choice|option)\b)?(?:\s+(?:to|of|for|in)\b[^.?\n=:]{{0,120}}?)?{_COPULA}"
+    rf"(?:\s+(?:choice|option)\b)?(?:\s*\([^()\n]{{1,40}}\))?(?:\s+(?:to|of|for|in)\b[^.?\n=:]{{0,120}}?)?{_COPULA}"
     rf"|(?:^|\n|#\s|[.!?]\s)[^\w\n]{{0,9}}(?:the\s+)?(?:{_QUALITY}\s+){{0,3}}(?:answer|ans)\b[^\w\n\\$(\[\"'<-]{{0,9}}"
     rf"(?=\n|\s-?[\d$\\(]|\s*\(?[A-Ea-e]\b)"
     rf"|(?:^|\n)A\s*:(?=\s*[-$\d\\])|####|{_FOREIGN}",
     re.IGNORECASE,
 )
+_FOREIGN_LABEL = re.compile(_FOREIGN, re.IGNORECASE)
+_DECIMAL_COMMA = re.compile(r"(?<![.\d])(\d+),(\d{1,2})(?!\d)")
 _REVERSED = re.compile(
     rf"(?:^|(?<=[.!?\n;]))(?P<value>[^.!?\n;]{{1,80}}?(?:\.\d+[^.!?\n;]{{0,40}}?)?)\s+(?:is|are|was|must\s+be)"
     rf"\s+(?:the|my|our)\s+(?:{_QUALITY}\s+)*answer\b(?!\s*[:=]|\s+(?:is|choice))",
@@ -63,20 +69,23 @@ SENTENCE_END = re.compile(
     r"(?<!\brs )(?<!\bRs)(?<!\bi\.e)(?<!\be\.g)(?<!\bapprox)(?<!\bsq)(?<!\bvs)"
     r"[.!?](?!\s*=)(?=[\s\"')\]*$<]|$)"
 )
+_DENIED = re.compile(r"\b(?:not|never|isn't|wasn't|nor|can't be|cannot be)[^\w\n]{0,6}$", re.IGNORECASE)
 _NEGATED = re.compile(r"\W{0,4}(?:not|never|n't|neither)\b", re.IGNORECASE)
 _TAG_QUESTION = re.compile(
     r",\s*(?:is(?:n't| not) it|right|correct|no|yes|ok(?:ay)?)\s*\?\s*$", re.I
 )
 _SUPPOSED = re.compile(
     r"(?:^|[.!?\n;:,])\W{0,3}(?:(?:but|and|so|now|then|even)\s+)?(?:if|suppose|supposing|assum(?:e|ing)|imagine|whether|unless"
-    r"|let(?:'s| us| me)\s+(?:say|guess|assume|suppose|try)|say|had|were|some(?:one|body)?\s+(?:\w+\s+)?(?:says?|thinks?|claims?))"
-    r"\b[^.!?\n;,]*$",
+    r"|let(?:'s| us| me)\s+(?:say|guess|assume|suppose|try)|say|had|were)\b[^.!?\n;,]*$"
+    r"|(?:^|[.!?\n;])(?![^.!?\n;]*\b(?:I|I'd|I'll|we)\b)[^.!?\n;]*\b(?:think|thinks|thought|says?|said|claims?|claimed"
+    r"|believes?d?|guess(?:es|ed)?|argues?|tempt\w+|expects?|suggest(?:s|ed)?|assumes?d?)\b[^.!?\n;]*$",
     re.IGNORECASE,
 )
 """Before a label in its sentence: what it says is an assumption, or what others say."""
 _COUNTERFACTUAL = re.compile(
     r"\b(?:would|could|might)\s+(?:only\s+)?(?:be|have\s+been)\b[^.!?\n]*\bif\b[^.!?\n]*"
-    r"\b(?:had|were|did|hadn't|weren't|didn't|was)\b",
+    r"\b(?:had|were|did|hadn't|weren't|didn't|was)\b"
+    r"|\bif\b[^.!?\n]*\b(?:had|were|did|hadn't|weren't|didn't|was|asked|wanted)\b[^.!?\n]*\bwould\b",
     re.IGNORECASE,
 )
 _ASKING = re.compile(
@@ -84,9 +93,10 @@ _ASKING = re.compile(
     r"|have|what|which|how|who|why|when|where)\b",
     re.IGNORECASE,
 )
+_AFFIRMED = re.compile(r"\s*(?:yes|indeed|correct|right|yep)\b", re.IGNORECASE)
 _LEAD = re.compile(r"^[ \t]*(?:;|\.{2,})[ \t]*")
 REFUTED = re.compile(
-    r"[^\w\n]{0,4}(?:(?:is|was|are|would be|seems|does|do|can|could|will)\b\W{1,3}"
+    r"[^\w\n]{0,4}(?:(?:but|which|and|however),?\s+)?(?:(?:it|that|this)\s+)?(?:(?:is|was|are|would be|seems|does|do|can|could|will)\b\W{1,3}"
     r"(?:clearly|obviously|far|also|still|just)?\W{0,3}"
     r"(?:not|too|wrong|incorrect|impossible|invalid)\b|(?:is|does|do|was|ca|wo)n't\b|cannot\b"
     r"|fails?\b|(?:is|was)\s+(?:an?\s+)?(?:extraneous|wrong|invalid|incorrect)\b)",
@@ -112,7 +122,11 @@ def statements(text: str) -> list[Statement]:
         (m.start(), m.end(), "not" if m["negated"] else "label") for m in _LABEL.finditer(text)
     ]
     marks += [(m.start(), m.end(), "box") for m in _BOX.finditer(text)]
-    marks += [(m.end(), m.end(), m["value"]) for m in _REVERSED.finditer(text)]
+    marks += [
+        (m.end(), m.end(), m["value"])
+        for m in _REVERSED.finditer(text)
+        if not _BOX.search(m["value"])
+    ]
     marks = sorted(marks)[-MAX_STATEMENTS:]
     found: list[Statement] = []
     behind = -1
@@ -121,6 +135,8 @@ def statements(text: str) -> list[Statement]:
         if kind == "box":
             stated, stop = _braced(text, end)
             clause = sentence_of(text[stop:])
+            if _DENIED.search(text[max(0, start - MAX_BEFORE) : start]):
+                clause = " is not"
             joint = text[behind:start] if 0 <= behind <= start <= behind + 60 else ""
             if joint.strip(" \n$") and _JOINT.fullmatch(joint):
                 stated = f"{found.pop().words}, {stated}"
@@ -128,14 +144,23 @@ def statements(text: str) -> list[Statement]:
             found.append(Statement(stated, clause, text[end:], True))
         elif kind in ("label", "not"):
             stated = _LEAD.sub("", text[end:limit], count=1)
+            if _FOREIGN_LABEL.match(text, start):
+                stated = _DECIMAL_COMMA.sub(r"\1.\2", stated)
             clause = sentence_of(stated.lstrip())
-            label = text[start:end] + clause
-            if kind == "not" or _SUPPOSED.search(text[:start]) or _COUNTERFACTUAL.search(label):
+            label = _sentence_before(text, start) + text[start:end] + clause
+            if kind == "not" or _SUPPOSED.search(text[max(0, start - MAX_BEFORE) : start]) or _COUNTERFACTUAL.search(label):
                 clause = "not " + clause
             found.append(Statement(stated, clause, text[end:], False))
         else:
             found.append(Statement(kind.strip(), "", text[end:], False))
     return found
+
+
+def _sentence_before(text: str, stop: int) -> str:
+    """What a sentence says before a place in it."""
+    before = text[max(0, stop - MAX_BEFORE) : stop]
+    ends = [*SENTENCE_END.finditer(before)]
+    return before[ends[-1].end() :] if ends else before
 
 
 def sentence_of(text: str) -> str:
@@ -160,6 +185,7 @@ def sentences(text: str) -> list[str]:
     for start, stop in zip(starts, stops, strict=True):
         part = text[start:stop]
         asked = text[stop : stop + 1] == "?" and _ASKING.match(part)
+        asked = asked and not _AFFIRMED.match(text, stop + 1)
         if part.strip(" .*_`\"'") and not asked:
             found.append(part.strip())
     return found[::-1]
@@ -200,13 +226,18 @@ def commitments(text: str) -> tuple[list[Statement], str | None, bool]:
         return [], None, False
     last = every[-1]
     behind = last.onward
-    if fallen and not last.boxed:
+    if fallen:
+        if last.boxed:
+            behind = behind[_braced("{" + behind.lstrip("{"), 0)[1] - 1 + behind.startswith("{") :]
         end = SENTENCE_END.search(behind)
         comma = re.search(r",\s*(?:so|it)\b|\bbut\b", behind[: end.start()] if end else behind)
-        return standing[::-1], behind[comma.end() if comma else end.end() if end else 0 :], True
+        start = comma.end() if comma else end.end() if end else len(behind) * last.boxed
+        return standing[::-1], behind[start:], not (last.boxed and standing)
     retracted = _RETRACTED.search(behind, min(len(behind), len(last.words) if last.boxed else 0))
     if retracted:
-        return standing[::-1], behind[retracted.end() :], bool(retracted["strong"])
+        outright = retracted["strong"]
+        again = _RETRACTED.search(sentence_of(behind[retracted.end() :]))
+        return standing[::-1], behind[retracted.end() :], bool(outright or again and again["strong"])
     return standing[::-1], None, False
 
 

@@ -33,9 +33,10 @@ _FOLDED = str.maketrans({
     "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "‒": "-", "﹣": "-", "⁄": "/", "∕": "/",
     "÷": "/", "∙": "×", "·": "×", "⋅": "×", "✕": "×", "∗": "*", "“": '"', "”": '"', "„": '"',
     "«": '"', "»": '"', "‘": "'", "’": "'", "′": "'", "⟨": "<", "⟩": ">", "【": "[", "】": "]",
-    "→": " ", "⇒": " ", "➜": " ", "∴": " ", "•": " ", "。": ".", "、": ",",
+    "→": ": ", "⇒": ": ", "➜": ": ", "∴": " ", "•": " ", "。": ".", "、": ",",
 })  # fmt: skip
-_KEPT_SIGNS = "°√"
+_KEPT_SIGNS = "°√✓✔✅☑✗✘❌✖"
+_IDEOGRAPH = r"[\u3041-\u30ff\u4e00-\u9fff\uac00-\ud7a3]"
 
 
 def plain_text(text: str) -> str:
@@ -61,6 +62,8 @@ def plain_text(text: str) -> str:
             out.append(char)
         elif char.isdecimal():
             out.append(str(unicodedata.decimal(char)))
+        elif form.startswith("<circle>"):
+            out.append(" (" + unicodedata.normalize("NFKC", char) + ") ")
         elif form.startswith("<fraction>"):
             out.append(" " + unicodedata.normalize("NFKC", char))
         elif "\uff00" <= char <= "\uffef":
@@ -75,6 +78,10 @@ def plain_text(text: str) -> str:
 
 
 _MARKS = [
+    (re.compile(r"~~[^~\n]{1,200}~~"), " "),  # struck out
+    (re.compile(r"(?<=[\w)\]])[^\S\n]?[✓✔✅☑]\ufe0f?"), " is correct."),
+    (re.compile(r"(?<=[\w)\]])[^\S\n]?[✗✘❌✖]\ufe0f?"), " is wrong."),
+    (re.compile(rf"(?<={_IDEOGRAPH})(?=[\d$(-])|(?<=\d)(?={_IDEOGRAPH})"), " "),
     (re.compile(r"<<[^<>\n]*>>"), ""),  # GSM8K's calculator notes
     (re.compile(r"<answer>", re.IGNORECASE), "\nAnswer: "),
     (re.compile(r"</?(?![A-E]>)[A-Za-z][^<>\n]{0,20}>"), ""),
@@ -141,7 +148,7 @@ _INDIAN = r"\d{1,2}(?:,\d\d)+,\d{3}(?!\d)"
 _CURRENCY = r"(?:\$|€|£|¥|₹|\b(?:usd|eur|euros?|rs|dollars?|pounds?|rupees?)\b)"
 _LEXER = re.compile(
     rf"""
-    (?P<european>\d{{1,3}}(?:\.\d{{3}})+,\d+|\d{{1,3}}(?:\ \d{{3}})+,\d\d?)(?![\d.,]*\d)
+    (?P<european>\d{{1,3}}(?:\.\d{{3}})+,\d+|\d{{1,3}}(?:\.\d{{3}}){{2,}}(?![\d.,])|\d{{1,3}}(?:\ \d{{3}})+,\d\d?)(?![\d.,]*\d)
   | (?P<comma>\d+,\d{{1,2}})(?![\d.,]*\d)
   | (?P<number>(?=\.?\d)(?:{_THREES}|{_INDIAN}|\d+)?+(?P<decimal>\.\d+)?+(?<=\d)
       (?:e(?P<exponent>[-+]?\d+)\b)?)

@@ -275,7 +275,8 @@ class Reader:
             found, i = Quantity(found.value * scale), i + 1
             rest = self._token(i, "number")
             if rest and rest.value is not None and rest.value < scale and scale >= 1000:
-                found, i = Quantity(found.value + rest.value), i + 1
+                more, i = self._scaled(Quantity(rest.value), i + 1)
+                found = Quantity(found.value + more.value)
         return found, i
 
     def _measured(self, found: Quantity, i: int, unit: str) -> tuple[Quantity, int]:
@@ -314,7 +315,7 @@ def _size(value: Fraction) -> int:
 
 def parse_quantity(text: str, *, formula: bool = False) -> Quantity | None:
     """The number that the whole text is, or None; a currency sign or a final stop may stay."""
-    text = unmarked(plain_text(text)).strip().rstrip(".").strip()
+    text = plain_text(text).strip() if formula else unmarked(plain_text(text)).strip().rstrip(".").strip()
     if len(text) > 2 * MAX_DIGITS:
         return None
     reader = Reader(text, formula=formula)

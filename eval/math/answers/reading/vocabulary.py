@@ -30,7 +30,7 @@ SCALES = {
     "bn": 10**9, "grand": 10**3,
 }  # fmt: skip
 SUFFIXES = {"k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9, "bn": 10**9}
-SMALL |= {"nought": 0}
+SMALL |= {"nought": 0, "none": 0, "nil": 0}
 PARTS = {"half": 2, "quarter": 4, "fifteenth": 15, "sixteenth": 16, "twentieth": 20}
 PARTS |= _numbered("third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth", 3)
 PARTS |= {"hundredth": 100, "thousandth": 1000, "millionth": 10**6}
@@ -154,6 +154,20 @@ MODIFIED_BEFORE = re.compile(
     re.IGNORECASE,
 )
 """Words before a value, up to it, that bound or change it or leave it open."""
+
+CONCLUDED = re.compile(
+    r"(?:\b(?:so|thus|hence|therefore|namely|i\.e|that\s+is|giving|making|which\s+(?:is|equals|makes|gives"
+    r"|comes\s+to|rounds\s+(?:up\s+|down\s+)?to))\b|(?<![<>!])=)[\s,.:]*(?:(?:it|that|this|there|he|she|they|we)\s+(?:is|are|has|have|get|gets)\s+)?",
+    re.IGNORECASE,
+)
+"""Before the value that a sentence ends in, after one that was only on the way there."""
+
+GIVING_UP = re.compile(
+    r"\bI(?:\s+am|'m)?\s+(?:really\s+|just\s+)?(?:can(?:not|'t)|could(?:n't|\s+not)|don't|do\s+not|give\s+up|unable|not\s+(?:sure|able|certain))"
+    r"\s*(?:(?:work|figure|solve|find|tell|know|determine|say|decide|to)\b|$)|\bnot\s+enough\s+(?:information|to)\b",
+    re.IGNORECASE,
+)
+"""A sentence that commits to no value it holds."""
 
 CORRECTING = re.compile(
     r"[\s,;(-]*(?:(?:or\s+)?rather|(?:or\s+)?I\s+(?:mean|meant)|make\s+(?:that|it)|(?:no|nope),?|scratch\s+that"

@@ -25,6 +25,7 @@ _NAME = (
     r"|[A-Za-z]{3,}|(?:\\(?:angle|triangle) ?)?[A-Z]{2,4}|\|[A-Z]{1,2}\||\\text\s*\{[^{}]*\}"
     r"|\([a-z](?:, ?[a-z])+\))"
 )
+_ELEMENT = re.compile(r"^\s*[A-Za-z]\s*\\in(?![a-z])\s*")
 _SUM = re.compile(r"[A-Za-z](?: ?[+] ?[A-Za-z])+")
 _ASSIGNED = re.compile(rf"\s*{_NAME}\s*(?:=|\\in(?![a-z]))\s*(?P<value>[^=]+)")
 _RELATION = re.compile(r"=|<|>|\\le(?![a-z])|\\ge(?![a-z])|\\ne(?![a-z])")
@@ -72,7 +73,7 @@ def _same(gold: str, answer: str, atoms_equal: Atoms, depth: int) -> bool:
     based = _based_integers(gold, answer)
     if based is not None:
         return based
-    gold, answer = _strip_assignments(gold, answer)
+    gold, answer = (_ELEMENT.sub("", side) for side in _strip_assignments(gold, answer))
     mine, theirs = shape(gold), shape(answer)
     if mine.unit and theirs.unit and mine.unit != theirs.unit:
         return False

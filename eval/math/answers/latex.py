@@ -31,7 +31,7 @@ MAX_PARTS = 24
 
 _GREEK = word_set("alpha beta gamma delta epsilon theta lambda mu pi rho sigma tau phi omega")
 _WORDS = {word: f"\\{word} " for word in _GREEK}
-_WORDS |= {"infinity": "\\infty ", "inf": "\\infty ", "and": ",", "or": ",", "~": " ", ";": ","}
+_WORDS |= {"infinity": "\\infty ", "inf": "\\infty ", "and": ",", "or": ",", "to": ":", "~": " ", ";": ","}
 _DROPPED = word_set(
     "left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr displaystyle "
     "textstyle limits nolimits bf rm it sf tt cal large Large LARGE huge Huge small normalsize "
@@ -91,6 +91,9 @@ def tidy(latex: str) -> str:
     Text that a limit cut off ("(3,4", "\\frac{1}{2") is closed; a surplus closer is dropped.
     """
     text = unmarked(plain_text(re.sub(r"\s+", " ", latex)))
+    text = re.sub(r"(?<=[\w)}])\s?\*\*\s?(?=[\w({])", "^", text)
+    text = re.sub(r"(?<=\d)\{,\}(?=\d{1,2}(?!\d))", ".", text)
+    text = re.sub(r"(?<![\\A-Za-z])(frac|sqrt)(?=\s?\{)", r"\\\1", text)
     text = _DOUBLED.sub(r"\\", text)
     text = _ROOT.sub(lambda m: r"\sqrt{" + m[1].strip("(){}") + "}", text)
     if not text.isascii():

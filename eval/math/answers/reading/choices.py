@@ -39,6 +39,7 @@ _NOUN = re.compile(
     r"\s+(?!(?:because|since|as|rather|instead|not|and|or|while|whereas|although|is|was|which|so|but|if"
     r"|when|given|works|matches)\b)[a-z]"
 )
+_GONE = re.compile(r"\W{0,3}(?:is|was|are)\s+(?:\w+ly\s+)?(?:eliminated|excluded|ruled\s+out|out|gone|rejected)\b")
 _VERB = re.compile(
     r"\W{0,3}(?:is|are|was|were|has|have|gives?|would|does|do|can|could|exceeds?|ignores?|uses?"
     r"|fails?|doesn't|isn't|comes|makes|yields|seems|adds?|being)\b",
@@ -51,20 +52,30 @@ _FAVOURED = re.compile(
     r"(?:only\s+)?(?:correct|right|answer|best|one|true|closest|solution|choice)\b"
     r"|\W{0,3}it\s+(?:is|must\s+be|has\s+to\s+be)\b|\W{0,3}is\s+what\s+(?:we|I)\b"
     r"|\s*[|:]\s*(?:yes|true|correct|right|works|match\w*)\b"
-    r"|\W{0,3}is\s+the\s+only\b|\W{0,3}(?:matches|works|fits|holds|agrees)\b",
+    r"|\W{0,3}is\s+the\s+only\b|\W{0,3}(?:matches|works|fits|holds|agrees|satisfies|solves)\b",
     re.IGNORECASE,
+)
+_JOINED = re.compile(r"(?:\b(?:and|or)|[,/&])\s*\(?$")
+_MARKED = re.compile(
+    r"(?:^|(?<=[\n|.;,]))\W{0,4}(?P<letter>[A-E])\b(?![^\S\n]*=)[^\n;]{0,60}?(?:[-:|(]|\bis)\s*(?:clearly\s+)?"
+    r"(?:(?P<right>correct|right|true|yes|works|match(?:es)?)|incorrect|wrong|false|no|fails?|too \w+)\b"
+)
+"""Options that are marked one by one: "(A) 12 - incorrect", "| B | yes |"."""
+_CARELESS = re.compile(
+    r"\b(?:someone|anyone|students?|people|many|most|those\s+who)\b[^.]*\b(?:choose|pick|select|answer)", re.IGNORECASE
 )
 _UNFIT = re.compile(r"\s*[|:]\s*(?:no|false|wrong|incorrect|fails?|too)\b", re.IGNORECASE)
 _CHOSEN = re.compile(
     r"\b(?:so|hence|thus|therefore|choose|chose|choosing|pick|select|(?:go|going|vote|opt|settle)\s+(?:with|for|on)|say|no(?=,)|yes(?=,)|mark|tick|circle|box|bubble|fill\s+in"
-    r"|is|be|leaves?|leaving|with|to|option|choice|letter|it's|guess|matches|think|conclusion|ergo|\w+ly)\b[\s,:]*(?:only\s+)?"
+    r"|is|be|leaves?|leaving|with|to|as|but|option|choice|letter|it's|guess|matches|think|conclusion|ergo|\w+ly)\b[\s,:]*(?:only\s+)?"
     r"(?:the\s+)?(?:answer|option|choice|letter)?[\s(\[':]*$|:\s*$",
     re.IGNORECASE,
 )
 _OPTIONS = re.compile(
-    r"(?:^|(?<=[\s,;|(\[]))[(\[]?a[).:\]]\s*[^\s)][^\n]*?(?:[\s,;|]+[(\[]?(?:b|c|d|e)[).:\]]\s*[^\s)][^\n]*?){1,4}"
+    r"(?:^|(?<=[\s,;|]))(?:[(\[]?a[)\]]|^\W{0,3}a[.:])\s*[^\s)][^\n]*?"
+    r"(?:(?:[\s,;|]+[(\[]?[b-e][)\]]|\n\W{0,3}[b-e][.:])\s*[^\s)][^\n]*?){1,4}"
     r"(?=[.\s]*$|[.!?]\s|\n\s*\n|\n(?!\W{0,3}[b-e][).:]))",
-    re.IGNORECASE,
+    re.IGNORECASE | re.MULTILINE,
 )
 """The options of the question, copied: "A) 5 B) 6 C) 7"."""
 _SEVERAL = re.compile(
@@ -108,6 +119,7 @@ def _letters(sentence: str, *, strict: bool) -> list[str]:
     """
     found: list[str] = []
     explained = _CLAUSE.search(sentence)
+    bracketed = False
     for match in islice(_LETTER.finditer(sentence), MAX_LETTERS):
         letter = next(group for group in match.groups() if group).upper()
         before = sentence[max(0, match.start() - NEAR) : match.start()]
@@ -117,9 +129,11 @@ def _letters(sentence: str, *, strict: bool) -> list[str]:
             break
         if match["bare"] == "A" and _NOUN.match(after) and not favoured:
             continue  # an article
+        if found and match["bare"] and bracketed and not _JOINED.search(before):
+            continue  # "the answer is (A) Plan B"
         if match["bare"] and before.strip(" '(") and re.match(r"\s*[-+*/=^]\s*[\w(]", after):
             continue  # a variable
-        if _EXCLUDED.search(before) or REFUTED.match(after) or _UNFIT.match(after):
+        if _EXCLUDED.search(before) or REFUTED.match(after) or _UNFIT.match(after) or _GONE.match(after):
             continue
         if _excluded_with_others(before, after):
             continue
@@ -131,6 +145,7 @@ def _letters(sentence: str, *, strict: bool) -> list[str]:
         ends = match["named"] and not after.strip(" .*)")
         if strict and not (favoured or _CHOSEN.search(before) or whole or ends):
             continue
+        bracketed = bracketed or bool(match["bracketed"])
         if letter not in found:
             found.append(letter)
     if not found:
@@ -156,10 +171,16 @@ def _excluded_with_others(before: str, after: str) -> bool:
 
 def _weak(text: str) -> str | None:
     """The letter that the last deciding sentence of a text without a label chooses."""
+    marked = [*_MARKED.finditer(text)]
+    right = {match["letter"] for match in marked if match["right"]}
+    if len(marked) > 2 and len(right) == 1:
+        return right.pop()
     plain = _OPTIONS.sub(" ", _WRAPPER.sub(" ", text))
     if _SEVERAL.search(plain):
         return None
     for sentence in sentences(plain):
+        if _CARELESS.search(sentence):
+            continue
         if re.search(r"\b(?:or|either)\b", sentence) and len(_letters(sentence, strict=False)) > 1:
             return None
         letters = _letters(sentence, strict=True)

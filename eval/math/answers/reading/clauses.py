@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import operator
+import re
 
 from eval.math.answers.quantities import Quantity
 from eval.math.answers.reading.values import Reader
@@ -35,7 +36,9 @@ from eval.math.answers.reading.vocabulary import (
     VERBS,
 )
 
-PRONOUNS = frozenset({"it", "that", "this", "he", "she", "they", "we", "i"})
+PRONOUNS = frozenset("it that this these those he she they them we us i".split())
+"""Before them a new clause begins."""
+_CASES = re.compile(r"\b(?:otherwise|respectively)\b")
 _SO = frozenset({"so", "thus", "hence", "therefore"})
 
 
@@ -53,6 +56,8 @@ class _Sentence(Reader):
                 continue
             article = word in ("a", "an") and self._word(i + 1) not in SCALES.keys() | PARTS
             read = None if article else self.value(i)
+            if read and self._word(read[1]) == "of" and self._word(read[1] + 1) in PRONOUNS:
+                return self._prose(i)  # "the three of them raised 600"
             if read:
                 return "refused" if self._modified(i) else self._tail(*read)
             bounds = word in BOUNDS and not self._superlative(i)
@@ -111,8 +116,10 @@ class _Sentence(Reader):
             return "refused"  # "12 3", "1,234 567"
         if MODIFIED_BEHIND.match(self.text, self.tokens[i - 1].end):
             return "refused"
-        near = [self._word(i + step) for step in range(4)]
-        if {"remainder", "power"} & {*near} and "0" not in near:
+        if not prose and _CASES.search(self.text, self.tokens[i - 1].end):
+            return "refused"
+        near = [self._word(i + step) for step in range(5)]
+        if {"remainder", "power"} & {*near} and "0" not in near[1:]:
             return "refused"  # "3 with a remainder of 2", "2 to the 5th power"
         while i < len(self.tokens):
             word = self._word(i)
@@ -150,6 +157,8 @@ class _Sentence(Reader):
             if in_all and in_all[0].value >= found.value:
                 return "refused"  # "1 in 4"
             dash = word == "-" and self.tokens[i].spaced
+            if dash and len(self._word(i + 1)) == 1 and self._token(i + 1, "word"):
+                return "refused"  # "100 - y"
             if dash and (i > first or not self._token(i + 1, "number")):
                 return self._after_comma(found, i)
             if word in BOUNDARY:

@@ -18,7 +18,7 @@ from eval.math.answers.reading.statements import (
     sentences,
 )
 from eval.math.answers.reading.values import parse_quantity
-from eval.math.answers.reading.vocabulary import MODIFIED_BEFORE
+from eval.math.answers.reading.vocabulary import GIVING_UP, MODIFIED_BEFORE
 
 
 def number(text: str) -> tuple[Quantity | None, str | None, bool]:
@@ -36,14 +36,24 @@ def number(text: str) -> tuple[Quantity | None, str | None, bool]:
             return None, None, bool(standing)
     for stated in standing:
         words = first_sentence(stated.words)
+        if stated.boxed and _FACTORIAL.search(stated.words):
+            return None, words, True
         found = statement(words)
         if isinstance(found, Quantity):
             return found, words, False
         if found == "refused" or (stated.boxed and not words):
             return None, words or None, True
+    if not standing and (GIVING_UP.search(text) or _running_on(text)):
+        return None, None, _last_value(text) is not None
     stated = first_sentence(standing[0].words) if standing else None
     found = _last_value(standing[0].onward if standing else text)
     return (found, stated, False) if isinstance(found, Quantity) else (None, stated, bool(found))
+
+
+def _running_on(text: str) -> bool:
+    """Whether a text ends in one sentence again and again with other numbers."""
+    ends = sentences(text)[:3]
+    return len(set(ends)) == 3 == len(ends) and len({re.sub(r"\d+", "0", end) for end in ends}) == 1
 
 
 def _last_value(text: str) -> Quantity | str | None:
@@ -66,6 +76,7 @@ def words(text: str) -> str | None:
     return None
 
 
+_FACTORIAL = re.compile(r"\d\s*!")
 _SPAN = re.compile(
     r"\$\$(.+?)\$\$|(?<!\\)\$((?:[^$\\]|\\.)+)\$|\\\[(.+?)\\\]|\\\((.+?)\\\)", re.DOTALL
 )
@@ -75,7 +86,7 @@ _SYMBOL = re.compile(r"[π√∞^_°≤≥]")
 _ALTERNATIVE = re.compile(r",?\s+(?:or|and)\s+")
 _JOIN = re.compile(r"\s*(?:,|;)?\s*(?:\band\b|\bor\b)?\s*")
 _EXPLAINED = re.compile(
-    r"[,;]?\s+(?:because|since|as|which|so|if|where|when|not|rather|instead|but|given)\b|\s\("
+    r"[,;]?\s+(?:because|since|as|which|so|if|where|when|not|rather|instead|but|given)\b|\s\((?=[A-Za-z]{2})"
 )
 
 
@@ -97,7 +108,9 @@ def formula(text: str) -> tuple[str | None, bool]:
         found = _stated_formula(stated)
         if found and found.strip():
             return found.strip(), False
-    return (None, False) if standing else (_last_formula(text), False)
+    if standing or GIVING_UP.search(text) or _running_on(text):
+        return None, False
+    return _last_formula(text), False
 
 
 def _spans(text: str) -> list[str]:
@@ -189,8 +202,9 @@ def _last_formula(text: str) -> str | None:
             inside.insert(0, _right_side(one))
         return ", ".join(dict.fromkeys(inside)) or None
     last = next(iter(sentences(text)), "")
-    predicate = re.split(r"\b(?:is|are|equals|was)\s|=", last)[-1].strip()
-    if _SYMBOL.search(predicate):
+    _, *behind = re.split(r"\b(?:is|are|equals|was)\s|=", last)
+    predicate = behind[-1].strip() if behind else ""
+    if _SYMBOL.search(predicate) or re.fullmatch(r"[(\[{].+,.+[)\]}]", predicate):
         return re.sub(r"(?:\s+[A-Za-z]{2,})+$", "", predicate)
     found = _last_value(text)
     if isinstance(found, Quantity):

@@ -45,7 +45,7 @@ _COPULA = rf"(?:{_NOT_BE}|(?:\s*,[^,.\n]{{1,40}},)?\s+{_BE}(?:\s*[:=])?|\s*[:=]=
 _FOREIGN = (
     r"(?:答案|答え|正解|정답|答|respuesta(?:\s+(?:final|correcta))?|réponse(?:\s+finale)?|antwort|lösung"
     r"|risposta|resposta|ответ|odpowiedź|jawaban)\s*(?:是|为|為|は|一共有|est|es|ist|è|é|adalah|to)?"
-    r"(?![^\W\d_]{2})\s*[:=]?|选(?:择|项)?(?=\s*\(?[A-E])"
+    r"(?:(?=\s*不)|(?![^\W\d_]{2}))\s*[:=]?|选(?:择|项)?(?=\s*\(?[A-E])"
 )
 _LABEL = re.compile(
     rf"(?:\banswer\b(?!\s+(?:choice|option)s\b)|\bans\b\.?"
@@ -70,7 +70,9 @@ SENTENCE_END = re.compile(
     r"[.!?](?!\s*=)(?=[\s\"')\]*$<]|$)"
 )
 _DENIED = re.compile(r"\b(?:not|never|isn't|wasn't|nor|can't be|cannot be)[^\w\n]{0,6}$", re.IGNORECASE)
-_NEGATED = re.compile(r"\W{0,4}(?:not|never|n't|neither)\b", re.IGNORECASE)
+_NEGATED = re.compile(
+    r"\W{0,4}(?:not|never|n't|neither|no(?=\s+es)|nicht|n'est\s+pas|pas|non|não|не)\b|\s*不", re.IGNORECASE
+)
 _TAG_QUESTION = re.compile(
     r",\s*(?:is(?:n't| not) it|right|correct|no|yes|ok(?:ay)?)\s*\?\s*$", re.I
 )
@@ -88,6 +90,7 @@ _COUNTERFACTUAL = re.compile(
     r"|\bif\b[^.!?\n]*\b(?:had|were|did|hadn't|weren't|didn't|was|asked|wanted)\b[^.!?\n]*\bwould\b",
     re.IGNORECASE,
 )
+_HYPOTHETICAL = re.compile(_COUNTERFACTUAL.pattern.split("|\\bif")[0], re.IGNORECASE)
 _ASKING = re.compile(
     r"\W{0,3}(?:(?:so|but|and|then|now|hmm+)\W+)?(?:is|are|was|were|does|do|did|can|could|should|would|will|has"
     r"|have|what|which|how|who|why|when|where)\b",
@@ -95,11 +98,18 @@ _ASKING = re.compile(
 )
 _AFFIRMED = re.compile(r"\s*(?:yes|indeed|correct|right|yep)\b", re.IGNORECASE)
 _LEAD = re.compile(r"^[ \t]*(?:;|\.{2,})[ \t]*")
+_MISTAKEN = re.compile(
+    r"\b(?:wrong|incorrect|false|tempting|naive|common|mistaken|bogus|earlier|previous|old|your|his|her|their|first|initial"
+    r"|original|(?<!only )possible)\s*$|\b(?:not\s+(?:the\s+case|true)|doubt|deny|n't\s+(?:think|believe|say|mean))(?:\s+that)?(?:\s+the)?"
+    r"(?:\s+\w+)?\s*$",
+    re.IGNORECASE,
+)
+"""Before a label: the answer is another's, an earlier one, or denied."""
 REFUTED = re.compile(
     r"[^\w\n]{0,4}(?:(?:but|which|and|however),?\s+)?(?:(?:it|that|this)\s+)?(?:(?:is|was|are|would be|seems|does|do|can|could|will)\b\W{1,3}"
     r"(?:clearly|obviously|far|also|still|just)?\W{0,3}"
     r"(?:not|too|wrong|incorrect|impossible|invalid)\b|(?:is|does|do|was|ca|wo)n't\b|cannot\b"
-    r"|fails?\b|(?:is|was)\s+(?:an?\s+)?(?:extraneous|wrong|invalid|incorrect)\b)",
+    r"|fails?\b|was\s+(?:my|the|our|a)\s+(?:first|initial|original|old|earlier|previous|wrong)\b|(?:is|was)\s+(?:an?\s+)?(?:extraneous|wrong|invalid|incorrect)\b)",
     re.IGNORECASE,
 )
 _RETRACTED = re.compile(
@@ -137,6 +147,8 @@ def statements(text: str) -> list[Statement]:
             clause = sentence_of(text[stop:])
             if _DENIED.search(text[max(0, start - MAX_BEFORE) : start]):
                 clause = " is not"
+            if _supposed(text, start):
+                clause = "if " + clause
             joint = text[behind:start] if 0 <= behind <= start <= behind + 60 else ""
             if joint.strip(" \n$") and _JOINT.fullmatch(joint):
                 stated = f"{found.pop().words}, {stated}"
@@ -148,12 +160,20 @@ def statements(text: str) -> list[Statement]:
                 stated = _DECIMAL_COMMA.sub(r"\1.\2", stated)
             clause = sentence_of(stated.lstrip())
             label = _sentence_before(text, start) + text[start:end] + clause
-            if kind == "not" or _SUPPOSED.search(text[max(0, start - MAX_BEFORE) : start]) or _COUNTERFACTUAL.search(label):
+            if _supposed(text, start) or _COUNTERFACTUAL.search(label):
+                clause = "if " + clause
+            elif kind == "not":
                 clause = "not " + clause
             found.append(Statement(stated, clause, text[end:], False))
         else:
             found.append(Statement(kind.strip(), "", text[end:], False))
     return found
+
+
+def _supposed(text: str, start: int) -> bool:
+    """Whether what begins here is assumed, another's answer or an earlier one."""
+    before = text[max(0, start - MAX_BEFORE) : start]
+    return bool(_SUPPOSED.search(before) or _MISTAKEN.search(before))
 
 
 def _sentence_before(text: str, stop: int) -> str:
@@ -186,7 +206,7 @@ def sentences(text: str) -> list[str]:
         part = text[start:stop]
         asked = text[stop : stop + 1] == "?" and _ASKING.match(part)
         asked = asked and not _AFFIRMED.match(text, stop + 1)
-        if part.strip(" .*_`\"'") and not asked:
+        if part.strip(" .*_`\"'") and not asked and not _HYPOTHETICAL.search(part):
             found.append(part.strip())
     return found[::-1]
 
@@ -216,6 +236,11 @@ def commitments(text: str) -> tuple[list[Statement], str | None, bool]:
         for s in statements(text)
         if s.words.strip(" \n\t:=.,*$\"'-") or (s.boxed and "}" in s.onward[:3])
     ]
+    supposed = [s for s in every if s.clause.startswith("if ")]
+    every = [s for s in every if not s.clause.startswith("if ")]
+    if supposed and not every:
+        rest = supposed[-1].onward
+        return [], rest[len(sentence_of(rest)) :], True
     standing: list[Statement] = []
     fallen = False
     for statement in every:

@@ -81,6 +81,7 @@ _MARKS = [
     (re.compile(r"~~[^~\n]{1,200}~~"), " "),  # struck out
     (re.compile(r"(?<=[\w)\]])[^\S\n]?[✓✔✅☑]\ufe0f?"), " is correct."),
     (re.compile(r"(?<=[\w)\]])[^\S\n]?[✗✘❌✖]\ufe0f?"), " is wrong."),
+    (re.compile(r"[✓✔✅☑✗✘❌✖]\ufe0f?"), " "),
     (re.compile(rf"(?<={_IDEOGRAPH})(?=[\d$(-])|(?<=\d)(?={_IDEOGRAPH})"), " "),
     (re.compile(r"<<[^<>\n]*>>"), ""),  # GSM8K's calculator notes
     (re.compile(r"<answer>", re.IGNORECASE), "\nAnswer: "),
@@ -148,7 +149,7 @@ _INDIAN = r"\d{1,2}(?:,\d\d)+,\d{3}(?!\d)"
 _CURRENCY = r"(?:\$|€|£|¥|₹|\b(?:usd|eur|euros?|rs|dollars?|pounds?|rupees?)\b)"
 _LEXER = re.compile(
     rf"""
-    (?P<european>\d{{1,3}}(?:\.\d{{3}})+,\d+|\d{{1,3}}(?:\.\d{{3}}){{2,}}(?![\d.,])|\d{{1,3}}(?:\ \d{{3}})+,\d\d?)(?![\d.,]*\d)
+    (?P<european>\d{{1,3}}(?:\.\d{{3}})+,\d+|\d{{1,3}}(?:\ \d{{3}})+,\d\d?)(?![\d.,]*\d)
   | (?P<comma>\d+,\d{{1,2}})(?![\d.,]*\d)
   | (?P<number>(?=\.?\d)(?:{_THREES}|{_INDIAN}|\d+)?+(?P<decimal>\.\d+)?+(?<=\d)
       (?:e(?P<exponent>[-+]?\d+)\b)?)

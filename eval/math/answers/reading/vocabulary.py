@@ -30,7 +30,7 @@ SCALES = {
     "bn": 10**9, "grand": 10**3,
 }  # fmt: skip
 SUFFIXES = {"k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9, "bn": 10**9}
-SMALL |= {"nought": 0, "none": 0, "nil": 0}
+SMALL |= {"nought": 0}
 PARTS = {"half": 2, "quarter": 4, "fifteenth": 15, "sixteenth": 16, "twentieth": 20}
 PARTS |= _numbered("third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth", 3)
 PARTS |= {"hundredth": 100, "thousandth": 1000, "millionth": 10**6}
@@ -112,7 +112,7 @@ CHANGED: dict[str, Callable[[Fraction], Fraction]] = {
 }
 """Behind a value: what becomes of it."""
 
-ALTERNATIVE = word_set("or and maybe perhaps possibly alternatively else even but also")
+ALTERNATIVE = word_set("or and maybe perhaps possibly alternatively else even")
 HEDGES = ALTERNATIVE | word_set(
     "might may could can be is are was it it's that's that this probably likely just about around "
     "exactly actually rather we they you get say as"
@@ -130,6 +130,7 @@ MODIFIED_BEHIND = re.compile(
     r"|(?:subtracted|deducted|removed|taken|added|raised|reduced|increased|decreased|multiplied"
     r"|divided|lowered)\s+(?:away\s+)?(?:from|to|by|with)\b"
     r"|(?:plus|minus|mod|modulo)\b(?!\s+(?:or\s+minus\s+)?\d)|less\s+(?:the|a|tax|\w+ty|\d|\w+teen)\b"
+    r"|times\s+(?:that|the|what|this|his|her|its|their)\b|(?:more|fewer|less)\s+than\s+(?:what|that|the|his|her|last|he|she|they)\b"
     r"|multiples?\b)"
     r"|\s?\+(?=\s*(?:$|[.,;!]|\w))|-ish\b|-odd\b|r\d",
     re.IGNORECASE,
@@ -144,6 +145,7 @@ MODIFIED_BEFORE = re.compile(
     r"|\bup\s+to|\bas\s+(?:many|much|few|little|high|low|large|small|long)\s+as"
     r"|\b(?:anything|everything|all)\s+but|\bdiffer(?:s|ent)\s+from|\bunequal\s+to"
     r"|\bnowhere\s+near|\bnothing\s+like|\bfar\s+from|\bdivisible\s+by|\bcoprime\s+to"
+    r"|\b(?:\w+n't|not|never|cannot)\s+(?:(?:be|equal|exactly|really|simply|just|necessarily|the\s+case\s+that.*)\s*)*"
     r"|\bone\s+of|\b(?:north|south|short|shy|upwards?|ahead)\s+of"
     r"|\b(?:multiplied|divided|reduced|increased|decreased|raised)\s+(?:by|to)"
     r"|≠|!=|\\neq?|<=|>=|\bsin|\bcos|\btan|\blog|\bln|\bexp|\bmod|\bor\s+equal\s+to"
@@ -164,13 +166,15 @@ CONCLUDED = re.compile(
 
 GIVING_UP = re.compile(
     r"\bI(?:\s+am|'m)?\s+(?:really\s+|just\s+)?(?:can(?:not|'t)|could(?:n't|\s+not)|don't|do\s+not|give\s+up|unable|not\s+(?:sure|able|certain))"
-    r"\s*(?:(?:work|figure|solve|find|tell|know|determine|say|decide|to)\b|$)|\bnot\s+enough\s+(?:information|to)\b",
+    r"\s*(?:(?:work|figure|solve|find|tell|know|determine|say|decide|to)\b|$)"
+    r"|\b(?:not\s+enough|insufficient)\s+(?:information|data|to)\b|\bimpossible\s+to\b"
+    r"|\bcan(?:not|'t|\s+not)\s+be\s+(?:determined|known|solved|found|answered|computed|calculated)\b",
     re.IGNORECASE,
 )
 """A sentence that commits to no value it holds."""
 
 CORRECTING = re.compile(
-    r"[\s,;(-]*(?:(?:or\s+)?rather|(?:or\s+)?I\s+(?:mean|meant)|make\s+(?:that|it)|(?:no|nope),?|scratch\s+that"
+    r"[\s,;(-]*(?:no,?\s+)?(?:(?:or\s+)?rather|(?:or\s+)?I\s+(?:mean|meant)|make\s+(?:that|it)|(?:no|nope),?|scratch\s+that"
     r"|correction|sorry|oops|wait|actually|that\s+should\s+be|should\s+be)\b",
     re.IGNORECASE,
 )

@@ -21,7 +21,8 @@ from eval.math.answers.quantities import same_quantity
 from eval.math.answers.reading.vocabulary import SMALL
 
 _NAME = (
-    r"(?:(?:\\(?:angle|triangle) ?)?\\?[A-Za-z](?:_\{?\w+\}?)?'?(?:\([^()=]{1,12}\))?|\\[a-z]+"
+    r"(?:(?:\\(?:angle|triangle) ?)?\\?[A-Za-z](?:_\{?\w+\}?)?'?(?:\^\{-1\})?"
+    r"(?:\([^()=]{1,12}\))?|\\[a-z]+"
     r"|[A-Za-z]{3,}|(?:\\(?:angle|triangle) ?)?[A-Z]{2,4}|\|[A-Z]{1,2}\||\\text\s*\{[^{}]*\}"
     r"|\([a-z](?:, ?[a-z])+\))"
 )
@@ -110,6 +111,10 @@ def _same_shape(gold: Shape, answer: Shape, atoms_equal: Atoms, depth: int) -> b
         interval = _interval(gold.latex if gold.kind == "atom" else answer.latex)
         other = answer if gold.kind == "atom" else gold
         return interval is not None and part(other.latex, interval)
+    if kinds == {"atom"} and _interval(gold.latex) and _interval(answer.latex):
+        variables = [set(re.findall(r"(?<!\\)\b[A-Za-z]\b", side.latex)) for side in (gold, answer)]
+        if variables[0] == variables[1]:
+            return part(_interval(gold.latex), _interval(answer.latex))
     if kinds <= {"number", "atom"}:
         return atoms_equal(_scalar(gold), _scalar(answer))
     return False

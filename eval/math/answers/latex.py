@@ -14,9 +14,9 @@ from eval.math.answers.reading.clauses import statement
 from eval.math.answers.reading.text import plain_text, unmarked
 from eval.math.answers.reading.values import parse_quantity
 from eval.math.answers.reading.vocabulary import (
+    CHANGED,
     OPERATORS,
     PLURAL_PARTS,
-    CHANGED,
     SCALES,
     UNITS,
     unit_of,
@@ -31,7 +31,15 @@ MAX_PARTS = 24
 
 _GREEK = word_set("alpha beta gamma delta epsilon theta lambda mu pi rho sigma tau phi omega")
 _WORDS = {word: f"\\{word} " for word in _GREEK}
-_WORDS |= {"infinity": "\\infty ", "inf": "\\infty ", "and": ",", "or": ",", "to": ":", "~": " ", ";": ","}
+_WORDS |= {
+    "infinity": "\\infty ",
+    "inf": "\\infty ",
+    "and": ",",
+    "or": ",",
+    "to": ":",
+    "~": " ",
+    ";": ",",
+}
 _DROPPED = word_set(
     "left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr displaystyle "
     "textstyle limits nolimits bf rm it sf tt cal large Large LARGE huge Huge small normalsize "
@@ -44,10 +52,13 @@ _UNWRAPPED = word_set(
 _TEXTS = word_set(
     "text mbox textbf textit textrm textsf emph mathrm mathbf operatorname hbox texttt mathnormal"
 )
-_COLOURS = word_set("color textcolor colorbox hspace vspace phantom label tag cancel bcancel xcancel sout st")
+_COLOURS = word_set(
+    "color textcolor colorbox hspace vspace phantom label tag cancel bcancel xcancel sout st"
+)
 _RENAMED = {
     name: "\\" + other for other, names in {
-        "frac": "dfrac tfrac cfrac nicefrac sfrac xfrac", "overline": "dot", "binom": "dbinom tbinom", "le": "leq leqslant", "ne": "neq",
+        "frac": "dfrac tfrac cfrac nicefrac sfrac xfrac", "overline": "dot",
+        "binom": "dbinom tbinom", "le": "leq leqslant", "ne": "neq",
         "ge": "geq geqslant", "emptyset": "varnothing O", "cdot": "ast bullet", "phi": "varphi",
         "circ": "degree", "cup": "union", "{": "lbrace", "}": "rbrace", "ldots": "dots",
     }.items() for name in names.split()
@@ -72,6 +83,8 @@ _MATRICES = word_set(
 _DOUBLED = re.compile(r"(?<!\\)\\\\(?=(?:[a-z]{2,})(?![A-Za-z]))")  # \\frac, from the prompt
 _GROUPED = re.compile(r"(?<![\d.])(\d{1,3})((?:(?:,\\!|\{,\}|\\,|\\!|\\ |~|\\;|')\d{3})+)(?!\d)")
 _ROOT = re.compile(r"(?:√|(?<![\\A-Za-z])sqrt(?=\())\s*(\d+|[A-Za-z]|\{[^{}]*\}|\([^()]*\))")
+_ALIGNED = re.compile(r"\\(?:begin|end)\s*\{(?:aligned|align\*?|gathered|split|equation\*?)\}")
+_INTRODUCED = re.compile(r"^\\text ?\{[^{}]*\b(?:is|are|equals)[ :]*\} ?(?=\S)")
 _OUTWARD = re.compile(r"^\s*(?:\\left)?([\][])([^][()]*,[^][()]*?)(?:\\right)?([\][])\s*$")
 """An interval as it is written in France: ]0, 1]."""
 _TOKEN = re.compile(r"\\[A-Za-z]+|\\.|\s+|[A-Za-z]+|\d+|.", re.DOTALL)
@@ -90,7 +103,9 @@ def tidy(latex: str) -> str:
 
     Text that a limit cut off ("(3,4", "\\frac{1}{2") is closed; a surplus closer is dropped.
     """
-    text = unmarked(plain_text(re.sub(r"\s+", " ", latex)))
+    text = re.sub(r"^ ?([-+]) ", r"\1", re.sub(r"\s+", " ", latex))
+    text = _ALIGNED.sub("", unmarked(plain_text(text))).replace("&=", "=")
+    text = re.sub(r"\((\d+)\) ?_", r"\1_", text)
     text = re.sub(r"(?<=[\w)}])\s?\*\*\s?(?=[\w({])", "^", text)
     text = re.sub(r"(?<=\d)\{,\}(?=\d{1,2}(?!\d))", ".", text)
     text = re.sub(r"(?<![\\A-Za-z])(frac|sqrt)(?=\s?\{)", r"\\\1", text)
@@ -106,7 +121,7 @@ def tidy(latex: str) -> str:
     for pattern, replacement in _ARGUMENTS:
         text = pattern.sub(replacement, text)
     text = re.sub(r"\s+", " ", _balance(text)).strip(" :;,`\"'").rstrip(" .\\").lstrip(" =~")
-    text = _unwrap(text)
+    text = _INTRODUCED.sub("", _unwrap(text))
     exact, _, rounded = text.replace("\\sim", "\\approx").partition("\\approx")
     text = (exact.strip() or rounded.strip()) if "\\approx" in text or "\\sim" in text else text
     return _SPELLED.get(re.sub(r"\\text ?|[{}]", "", text).strip().lower(), text)
@@ -307,7 +322,7 @@ _UNIT = re.compile(
     r"|(?<= )(?P<word>[A-Za-z]{4,}(?: [A-Za-z]+)*)"
     r"|(?P<symbol>cm|mm|km|ft|mph|kg|lb|hr|min|sec|m/s|km/h)) ?(?P<power>\^ ?\{?[23]\}?)?"
 )
-_WHOLE_TEXT = re.compile(r"(?:\\text\s*\{[^{}]*\}\s*)+|[A-Za-z][A-Za-z' -]{2,}")
+_WHOLE_TEXT = re.compile(r"(?:\\text\s*\{[^{}]*\}\s*)+|(?=.*[A-Za-z]{2})[A-Za-z][A-Za-z' -]{2,}")
 
 
 def shape(latex: str) -> Shape:

@@ -39,7 +39,9 @@ _NOUN = re.compile(
     r"\s+(?!(?:because|since|as|rather|instead|not|and|or|while|whereas|although|is|was|which|so|but|if"
     r"|when|given|works|matches)\b)[a-z]"
 )
-_GONE = re.compile(r"\W{0,3}(?:is|was|are)\s+(?:\w+ly\s+)?(?:eliminated|excluded|ruled\s+out|out|gone|rejected)\b")
+_GONE = re.compile(
+    r"\W{0,3}(?:is|was|are)\s+(?:\w+ly\s+)?(?:eliminated|excluded|ruled\s+out|out|gone|rejected)\b"
+)
 _VERB = re.compile(
     r"\W{0,3}(?:is|are|was|were|has|have|gives?|would|does|do|can|could|exceeds?|ignores?|uses?"
     r"|fails?|doesn't|isn't|comes|makes|yields|seems|adds?|being)\b",
@@ -51,19 +53,22 @@ _FAVOURED = re.compile(
     r"(?:therefore\s+|thus\s+|clearly\s+)?(?:the\s+)?"
     r"(?:only\s+)?(?:correct|right|answer|best|one|true|closest|solution|choice)\b"
     r"|\W{0,3}it\s+(?:is|must\s+be|has\s+to\s+be)\b|\W{0,3}is\s+what\s+(?:we|I)\b"
+    r"|\W{0,3}does(?!n't|\s+not)\W*$"
     r"|\s*[|:]\s*(?:yes|true|correct|right|works|match\w*)\b"
     r"|\W{0,3}is\s+the\s+only\b|\W{0,3}(?:matches|works|fits|holds|agrees|satisfies|solves)\b",
     re.IGNORECASE,
 )
+_TICKED = re.compile(r"\[\s?[xX]\s?\]\s*\(?([A-E])\b")
+_CASES = re.compile(
+    r"\bif\b[^.]*(?:\b(?:and|but|or|otherwise)\b|[,;])\s*\(?([A-E])\b\)?\s*(?:if|otherwise|when|else|$)"
+)
 _JOINED = re.compile(r"(?:\b(?:and|or)|[,/&])\s*\(?$")
 _MARKED = re.compile(
-    r"(?:^|(?<=[\n|.;,]))\W{0,4}(?P<letter>[A-E])\b(?![^\S\n]*=)[^\n;]{0,60}?(?:[-:|(]|\bis)\s*(?:clearly\s+)?"
-    r"(?:(?P<right>correct|right|true|yes|works|match(?:es)?)|incorrect|wrong|false|no|fails?|too \w+)\b"
+    r"(?:^|(?<=[\n|.;,]))\W{0,4}(?P<letter>[A-E])\b(?![^\S\n]*=)[^\n;]{0,60}?"
+    r"(?:[-:|(]|\bis)\s*(?:clearly\s+)?(?:(?P<right>correct|right|true|yes|works|match(?:es)?)"
+    r"|incorrect|wrong|false|no|fails?|too \w+)\b"
 )
 """Options that are marked one by one: "(A) 12 - incorrect", "| B | yes |"."""
-_CARELESS = re.compile(
-    r"\b(?:someone|anyone|students?|people|many|most|those\s+who)\b[^.]*\b(?:choose|pick|select|answer)", re.IGNORECASE
-)
 _UNFIT = re.compile(r"\s*[|:]\s*(?:no|false|wrong|incorrect|fails?|too)\b", re.IGNORECASE)
 _CHOSEN = re.compile(
     r"\b(?:so|hence|thus|therefore|choose|chose|choosing|pick|select|(?:go|going|vote|opt|settle)\s+(?:with|for|on)|say|no(?=,)|yes(?=,)|mark|tick|circle|box|bubble|fill\s+in"
@@ -126,14 +131,20 @@ def _letters(sentence: str, *, strict: bool) -> list[str]:
         after = sentence[match.end() : match.end() + NEAR]
         favoured = bool(_FAVOURED.match(after))
         if explained and match.start() > explained.start() and found:
-            break
+            other = _CASES.search(sentence, explained.start())
+            return [*found, other[1]] if other else found
         if match["bare"] == "A" and _NOUN.match(after) and not favoured:
             continue  # an article
         if found and match["bare"] and bracketed and not _JOINED.search(before):
             continue  # "the answer is (A) Plan B"
         if match["bare"] and before.strip(" '(") and re.match(r"\s*[-+*/=^]\s*[\w(]", after):
             continue  # a variable
-        if _EXCLUDED.search(before) or REFUTED.match(after) or _UNFIT.match(after) or _GONE.match(after):
+        if (
+            _EXCLUDED.search(before)
+            or REFUTED.match(after)
+            or _UNFIT.match(after)
+            or _GONE.match(after)
+        ):
             continue
         if _excluded_with_others(before, after):
             continue
@@ -173,14 +184,14 @@ def _weak(text: str) -> str | None:
     """The letter that the last deciding sentence of a text without a label chooses."""
     marked = [*_MARKED.finditer(text)]
     right = {match["letter"] for match in marked if match["right"]}
-    if len(marked) > 2 and len(right) == 1:
+    if len(marked) < 3:
+        right = {*_TICKED.findall(text)}
+    if len(right) == 1:
         return right.pop()
     plain = _OPTIONS.sub(" ", _WRAPPER.sub(" ", text))
     if _SEVERAL.search(plain):
         return None
     for sentence in sentences(plain):
-        if _CARELESS.search(sentence):
-            continue
         if re.search(r"\b(?:or|either)\b", sentence) and len(_letters(sentence, strict=False)) > 1:
             return None
         letters = _letters(sentence, strict=True)

@@ -26,6 +26,7 @@ from eval.math.answers.reading.vocabulary import (
     HEDGES,
     MODIFIED_BEFORE,
     MODIFIED_BEHIND,
+    NOTHING,
     OPERATORS,
     PARTS,
     REFUTING,
@@ -34,9 +35,10 @@ from eval.math.answers.reading.vocabulary import (
     SKIPPED,
     UNITS,
     VERBS,
+    word_set,
 )
 
-PRONOUNS = frozenset("it that this these those he she they them we us i".split())
+PRONOUNS = word_set("it that this these those he she they them we us i")
 """Before them a new clause begins."""
 _CASES = re.compile(r"\b(?:otherwise|respectively)\b")
 _SO = frozenset({"so", "thus", "hence", "therefore"})
@@ -60,7 +62,16 @@ class _Sentence(Reader):
                 return self._prose(i)  # "the three of them raised 600"
             if read:
                 return "refused" if self._modified(i) else self._tail(*read)
+            if word in NOTHING and not i:
+                return "refused"
+            if (
+                len(word) == 1
+                and self._token(i, "word")
+                and self._word(i + 1) in {"+", "-", "*", "^", "/"}
+            ):
+                return "refused"  # "x + 4"
             bounds = word in BOUNDS and not self._superlative(i)
+            bounds = bounds and any(self.value(j) for j in range(i + 1, len(self.tokens)))
             if self.tokens[i].kind == "number" or bounds or self._relation(i):
                 return "refused"
             if not (word in SKIPPED or word in FILLERS or self._word(i + 1) == "="):
@@ -83,7 +94,7 @@ class _Sentence(Reader):
             return self._word(i + 1) == "-"
         if word == "<":
             return ">" not in (self._word(i + 2), self._word(i + 3))
-        return word == ">" and self._word(i - 1) not in ("=", "-", "")
+        return word == ">" and self._word(i - 1) not in ("=", "-")
 
     def _chain(self, i: int) -> int | None:
         """The index behind the last "=" of an equation chain that begins here, if it is one."""
@@ -142,6 +153,8 @@ class _Sentence(Reader):
                 continue
             if word in (",", "(", "["):
                 return self._after_comma(found, i)
+            if word == "below" and self._word(i + 1) == "zero":
+                return Quantity(-abs(found.value))
             if word == "and" and self._word(i + 1) in PRONOUNS:
                 return self._another_clause(found, i + 2)
             if word in VERBS or word == "n't":
@@ -247,7 +260,9 @@ class _Sentence(Reader):
         j = self._skip(i + 1)
         corrects = CORRECTING.match(self.text, self.tokens[i].end)
         if corrects:
-            j = next((k for k in range(j, len(self.tokens)) if self.tokens[k].end > corrects.end()), j)
+            j = next(
+                (k for k in range(j, len(self.tokens)) if self.tokens[k].end > corrects.end()), j
+            )
             instead = self.value(self._skip(j))
             return self._tail(*instead) if instead else found
         joiner = self._word(j) if self._word(j) in ALTERNATIVE else ""
@@ -310,9 +325,7 @@ class _Sentence(Reader):
                 i = self._next(i + 1, CONCLUDING | {","})
             elif word == "(" and numeral not in ("none", "refused"):
                 i = self._next(i + 1, frozenset({")"}))
-            elif word == "and" and numeral != "none" and self._word(i + 1) in PRONOUNS:
-                i = self._next(i + 1, CONCLUDING)
-            elif word in BOUNDARY - CONCLUDING and numeral != "none":
+            elif numeral != "none" and self._begins_clause(i):
                 i = self._next(i + 1, CONCLUDING)
             else:
                 read = self._value_in_prose(i)
@@ -327,6 +340,12 @@ class _Sentence(Reader):
                 if outcome == "refused":
                     i = self._next(i, CONCLUDING)
         return spelled if numeral == "none" else numeral
+
+    def _begins_clause(self, i: int) -> bool:
+        """Whether an explanation or another main clause begins here."""
+        word = self._word(i)
+        joined = word == "and" and self._word(i + 1) in PRONOUNS
+        return joined or word in BOUNDARY - CONCLUDING
 
     def conclusion(self) -> Quantity | None:
         """The value that the sentence ends in, behind "so", "namely", "which is"."""

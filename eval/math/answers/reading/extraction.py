@@ -7,6 +7,7 @@ answer and its words. None of them raises on any text.
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
 from eval.math.answers.quantities import Quantity
 from eval.math.answers.reading.clauses import statement
@@ -38,7 +39,7 @@ def number(text: str) -> tuple[Quantity | None, str | None, bool]:
         words = first_sentence(stated.words)
         if stated.boxed and _FACTORIAL.search(stated.words):
             return None, words, True
-        found = statement(words)
+        found = Quantity(Fraction(0)) if _NONE.match(words) else statement(words)
         if isinstance(found, Quantity):
             return found, words, False
         if found == "refused" or (stated.boxed and not words):
@@ -76,11 +77,14 @@ def words(text: str) -> str | None:
     return None
 
 
+_NONE = re.compile(r"(?:none|nil)\b(?!\s+of\b)", re.IGNORECASE)
 _FACTORIAL = re.compile(r"\d\s*!")
 _SPAN = re.compile(
     r"\$\$(.+?)\$\$|(?<!\\)\$((?:[^$\\]|\\.)+)\$|\\\[(.+?)\\\]|\\\((.+?)\\\)", re.DOTALL
 )
-_BOUNDED = re.compile(r"(?:\bthan|\bat\s+(?:most|least)|\bbetween|\bnot|\bnever|\b(?:be)?low|\babove)\s*$", re.I)
+_BOUNDED = re.compile(
+    r"(?:\bthan|\bat\s+(?:most|least)|\bbetween|\bnot|\bnever|\b(?:be)?low|\babove)\s*$", re.I
+)
 _SET_ASIDE = re.compile(r"\b(?:rather\s+than|instead\s+of|not|unlike)\s+$", re.IGNORECASE)
 _SYMBOL = re.compile(r"[π√∞^_°≤≥]")
 _ALTERNATIVE = re.compile(r",?\s+(?:or|and)\s+")
@@ -119,6 +123,10 @@ def _spans(text: str) -> list[str]:
 
 def _right_side(match: re.Match[str]) -> str:
     inside = next(group for group in match.groups() if group is not None)
+    left, _, right = inside.partition("=")
+    curve = re.search(r"[a-zA-Z][^()]*[-+]", left) and not re.search(r"[a-zA-Z=]", right)
+    if curve:
+        return inside.strip(" ,\n").rstrip(".")
     return inside.split("=")[-1].strip(" ,\n").rstrip(".")
 
 
@@ -166,7 +174,8 @@ def _distinct(spans: list[str]) -> list[str]:
     return [
         span
         for index, span in enumerate(spans)
-        if values[index] is None or values[index].value not in [v.value for v in values[:index] if v]
+        if values[index] is None
+        or values[index].value not in [v.value for v in values[:index] if v]
     ]
 
 

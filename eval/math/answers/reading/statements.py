@@ -44,11 +44,11 @@ _NOT_BE = (
 _COPULA = rf"(?:{_NOT_BE}|(?:\s*,[^,.\n]{{1,40}},)?\s+{_BE}(?:\s*[:=])?|\s*[:=]=?|\s+-+\s)"
 _FOREIGN = (
     r"(?:答案|答え|正解|정답|答|respuesta(?:\s+(?:final|correcta))?|réponse(?:\s+finale)?|antwort|lösung"
-    r"|risposta|resposta|ответ|odpowiedź|jawaban)\s*(?:是|为|為|は|一共有|est|es|ist|è|é|adalah|to)?"
+    r"|risposta|resposta|ответ|odpowiedź|jawaban)\s*(?:是|为|為|は|은|는|一共有|est|es|ist|è|é|adalah|to)?"
     r"(?:(?=\s*不)|(?![^\W\d_]{2}))\s*[:=]?|选(?:择|项)?(?=\s*\(?[A-E])"
 )
 _LABEL = re.compile(
-    rf"(?:\banswer\b(?!\s+(?:choice|option)s\b)|\bans\b\.?"
+    rf"(?:(?:\bfinal_|\b)answer\b\"?(?!\s+(?:choice|option)s\b)|\bans\b\.?"
     rf"|\b(?:{_QUALITY}|my|our)\s+(?:answer\s+)?(?:choice|option)\b|\b(?:answer\s+)?choice\b(?=\s+is\b|\s*:))"
     rf"(?:\s+(?:choice|option)\b)?(?:\s*\([^()\n]{{1,40}}\))?(?:\s+(?:to|of|for|in)\b[^.?\n=:]{{0,120}}?)?{_COPULA}"
     rf"|(?:^|\n|#\s|[.!?]\s)[^\w\n]{{0,9}}(?:the\s+)?(?:{_QUALITY}\s+){{0,3}}(?:answer|ans)\b[^\w\n\\$(\[\"'<-]{{0,9}}"
@@ -69,9 +69,12 @@ SENTENCE_END = re.compile(
     r"(?<!\brs )(?<!\bRs)(?<!\bi\.e)(?<!\be\.g)(?<!\bapprox)(?<!\bsq)(?<!\bvs)"
     r"[.!?](?!\s*=)(?=[\s\"')\]*$<]|$)"
 )
-_DENIED = re.compile(r"\b(?:not|never|isn't|wasn't|nor|can't be|cannot be)[^\w\n]{0,6}$", re.IGNORECASE)
+_DENIED = re.compile(
+    r"\b(?:not|never|isn't|wasn't|nor|can't be|cannot be)[^\w\n]{0,6}$", re.IGNORECASE
+)
 _NEGATED = re.compile(
-    r"\W{0,4}(?:not|never|n't|neither|no(?=\s+es)|nicht|n'est\s+pas|pas|non|não|не)\b|\s*不", re.IGNORECASE
+    r"\W{0,4}(?:not|never|n't|neither|no(?=\s+es)|nicht|n'est\s+pas|pas|non|não|не)\b|\s*不",
+    re.IGNORECASE,
 )
 _TAG_QUESTION = re.compile(
     r",\s*(?:is(?:n't| not) it|right|correct|no|yes|ok(?:ay)?)\s*\?\s*$", re.I
@@ -91,6 +94,14 @@ _COUNTERFACTUAL = re.compile(
     re.IGNORECASE,
 )
 _HYPOTHETICAL = re.compile(_COUNTERFACTUAL.pattern.split("|\\bif")[0], re.IGNORECASE)
+_OTHERS = re.compile(
+    r"^\W*(?:some(?:one|body)?|anyone|many|most|people|others|(?:\w+\s+)?students?|those\s+who|one|you"
+    r"|(?:my|his|her|the)\s+(?:\w+\s+)?(?:friend|classmate|teacher|brother|sister|calculator|book)s?)\s+(?:[^.]*\s)?"
+    r"(?:say|says|said|think|thinks|thought|claims?|claimed|chose|chooses?|picks?|picked|selects?|selected|guess\w*|answer(?:s|ed)?)\b"
+    r"|\bI\s+(?:doubt|don't\s+think|do\s+not\s+think)\b|^\W*none\s+of\b",
+    re.IGNORECASE,
+)
+"""A sentence about what others answer, what is doubted, or what does not fit."""
 _ASKING = re.compile(
     r"\W{0,3}(?:(?:so|but|and|then|now|hmm+)\W+)?(?:is|are|was|were|does|do|did|can|could|should|would|will|has"
     r"|have|what|which|how|who|why|when|where)\b",
@@ -99,17 +110,20 @@ _ASKING = re.compile(
 _AFFIRMED = re.compile(r"\s*(?:yes|indeed|correct|right|yep)\b", re.IGNORECASE)
 _LEAD = re.compile(r"^[ \t]*(?:;|\.{2,})[ \t]*")
 _MISTAKEN = re.compile(
-    r"\b(?:wrong|incorrect|false|tempting|naive|common|mistaken|bogus|earlier|previous|old|your|his|her|their|first|initial"
-    r"|original|(?<!only )possible)\s*$|\b(?:not\s+(?:the\s+case|true)|doubt|deny|n't\s+(?:think|believe|say|mean))(?:\s+that)?(?:\s+the)?"
-    r"(?:\s+\w+)?\s*$",
+    r"\b(?:wrong|incorrect|false|tempting|naive|common|mistaken|bogus|earlier|previous|old|your|his|her|their"
+    r"|first|initial|original|(?<!only )possible)\s*$"
+    r"|\b(?:not\s+(?:the\s+case|true)|doubt|deny|n't\s+(?:think|believe|say|mean))"
+    r"(?:\s+that)?(?:\s+the)?(?:\s+\w+)?\s*$",
     re.IGNORECASE,
 )
 """Before a label: the answer is another's, an earlier one, or denied."""
 REFUTED = re.compile(
-    r"[^\w\n]{0,4}(?:(?:but|which|and|however),?\s+)?(?:(?:it|that|this)\s+)?(?:(?:is|was|are|would be|seems|does|do|can|could|will)\b\W{1,3}"
+    r"[^\w\n]{0,4}(?:(?:but|which|and|however),?\s+)?(?:(?:it|that|this)\s+)?"
+    r"(?:(?:is|was|are|would be|seems|does|do|can|could|will)\b\W{1,3}"
     r"(?:clearly|obviously|far|also|still|just)?\W{0,3}"
     r"(?:not|too|wrong|incorrect|impossible|invalid)\b|(?:is|does|do|was|ca|wo)n't\b|cannot\b"
-    r"|fails?\b|was\s+(?:my|the|our|a)\s+(?:first|initial|original|old|earlier|previous|wrong)\b|(?:is|was)\s+(?:an?\s+)?(?:extraneous|wrong|invalid|incorrect)\b)",
+    r"|fails?\b|was\s+(?:my|the|our|a)\s+(?:first|initial|original|old|earlier|previous|wrong)\b"
+    r"|(?:is|was)\s+(?:an?\s+)?(?:extraneous|wrong|invalid|incorrect)\b)",
     re.IGNORECASE,
 )
 _RETRACTED = re.compile(
@@ -196,6 +210,16 @@ def first_sentence(words: str) -> str:
     return (words[: end.start()] if end else words).strip()
 
 
+def _of_the_writer(sentence: str) -> str:
+    """What of a sentence its writer holds to be so: not what would be, or others think."""
+    if _HYPOTHETICAL.search(sentence):
+        return ""
+    if not _OTHERS.search(sentence):
+        return sentence
+    turn = re.search(r"\b(?:but|actually|so|therefore|thus|hence)\b", sentence)
+    return sentence[turn.end() :] if turn else ""
+
+
 def sentences(text: str) -> list[str]:
     """The sentences of a text that hold anything and ask nothing, last first."""
     ends = [*SENTENCE_END.finditer(text)]
@@ -206,7 +230,8 @@ def sentences(text: str) -> list[str]:
         part = text[start:stop]
         asked = text[stop : stop + 1] == "?" and _ASKING.match(part)
         asked = asked and not _AFFIRMED.match(text, stop + 1)
-        if part.strip(" .*_`\"'") and not asked and not _HYPOTHETICAL.search(part):
+        part = _of_the_writer(part)
+        if part.strip(" .*_`\"'") and not asked:
             found.append(part.strip())
     return found[::-1]
 
@@ -262,7 +287,11 @@ def commitments(text: str) -> tuple[list[Statement], str | None, bool]:
     if retracted:
         outright = retracted["strong"]
         again = _RETRACTED.search(sentence_of(behind[retracted.end() :]))
-        return standing[::-1], behind[retracted.end() :], bool(outright or again and again["strong"])
+        return (
+            standing[::-1],
+            behind[retracted.end() :],
+            bool(outright or again and again["strong"]),
+        )
     return standing[::-1], None, False
 
 

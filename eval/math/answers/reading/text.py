@@ -62,6 +62,8 @@ def plain_text(text: str) -> str:
             out.append(char)
         elif char.isdecimal():
             out.append(str(unicodedata.decimal(char)))
+        elif form.startswith("<font>"):
+            out.append(unicodedata.normalize("NFKC", char))
         elif form.startswith("<circle>"):
             out.append(" (" + unicodedata.normalize("NFKC", char) + ") ")
         elif form.startswith("<fraction>"):
@@ -78,11 +80,17 @@ def plain_text(text: str) -> str:
 
 
 _MARKS = [
+    (
+        re.compile(
+            r"\b(?:none|no(?: one| number)?) other than\b|\bno more and no less than\b", re.I
+        ),
+        "",
+    ),
     (re.compile(r"~~[^~\n]{1,200}~~"), " "),  # struck out
     (re.compile(r"(?<=[\w)\]])[^\S\n]?[✓✔✅☑]\ufe0f?"), " is correct."),
     (re.compile(r"(?<=[\w)\]])[^\S\n]?[✗✘❌✖]\ufe0f?"), " is wrong."),
     (re.compile(r"[✓✔✅☑✗✘❌✖]\ufe0f?"), " "),
-    (re.compile(rf"(?<={_IDEOGRAPH})(?=[\d$(-])|(?<=\d)(?={_IDEOGRAPH})"), " "),
+    (re.compile(rf"(?<={_IDEOGRAPH})(?=[A-Za-z\d$(-])|(?<=[A-Za-z\d])(?={_IDEOGRAPH})"), " "),
     (re.compile(r"<<[^<>\n]*>>"), ""),  # GSM8K's calculator notes
     (re.compile(r"<answer>", re.IGNORECASE), "\nAnswer: "),
     (re.compile(r"</?(?![A-E]>)[A-Za-z][^<>\n]{0,20}>"), ""),

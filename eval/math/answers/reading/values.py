@@ -194,6 +194,8 @@ class Reader:
             i += 1
             hyphen = self._word(i) == "-" and self._word(i + 1) in SMALL | SCALES
             joined = self._word(i) == "and" and self._word(i + 1) in SMALL
+            thousands = self._word(i) == "," and self._word(i - 1) in SCALES
+            joined = joined or (thousands and self._word(i + 1) in SMALL)
             fraction = self._word(i + 2).strip("-") in PARTS.keys() | PLURAL_PARTS
             if hyphen or (joined and self._word(i - 1) in SCALES and not fraction):
                 i += 1
@@ -315,7 +317,11 @@ def _size(value: Fraction) -> int:
 
 def parse_quantity(text: str, *, formula: bool = False) -> Quantity | None:
     """The number that the whole text is, or None; a currency sign or a final stop may stay."""
-    text = plain_text(text).strip() if formula else unmarked(plain_text(text)).strip().rstrip(".").strip()
+    text = (
+        plain_text(text).strip()
+        if formula
+        else unmarked(plain_text(text)).strip().rstrip(".").strip()
+    )
     if len(text) > 2 * MAX_DIGITS:
         return None
     reader = Reader(text, formula=formula)

@@ -131,7 +131,7 @@ MODIFIED_BEHIND = re.compile(
     r"|divided|lowered)\s+(?:away\s+)?(?:from|to|by|with)\b"
     r"|(?:plus|minus|mod|modulo)\b(?!\s+(?:or\s+minus\s+)?\d)|less\s+(?:the|a|tax|\w+ty|\d|\w+teen)\b"
     r"|times\s+(?:that|the|what|this|his|her|its|their)\b|(?:more|fewer|less)\s+than\s+(?:what|that|the|his|her|last|he|she|they)\b"
-    r"|multiples?\b)"
+    r"|multiples?\b|in\s+(?:binary|octal|hex\w*|base)\b|base\s+\d)"
     r"|\s?\+(?=\s*(?:$|[.,;!]|\w))|-ish\b|-odd\b|r\d",
     re.IGNORECASE,
 )
@@ -163,6 +163,9 @@ CONCLUDED = re.compile(
     re.IGNORECASE,
 )
 """Before the value that a sentence ends in, after one that was only on the way there."""
+
+NOTHING = word_set("null none nothing unknown undefined undetermined unclear indeterminate")
+"""A statement that begins so has no value, whatever follows."""
 
 GIVING_UP = re.compile(
     r"\bI(?:\s+am|'m)?\s+(?:really\s+|just\s+)?(?:can(?:not|'t)|could(?:n't|\s+not)|don't|do\s+not|give\s+up|unable|not\s+(?:sure|able|certain))"

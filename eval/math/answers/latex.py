@@ -43,7 +43,7 @@ _WORDS |= {
 _DROPPED = word_set(
     "left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr displaystyle "
     "textstyle limits nolimits bf rm it sf tt cal large Large LARGE huge Huge small normalsize "
-    "bfseries itshape hline pounds euro cent yen"
+    "bfseries itshape hline checkmark pounds euro cent yen"
 )
 _SPACES = word_set("quad qquad , ; : > ! space thinspace enspace") | {" "}
 _UNWRAPPED = word_set(

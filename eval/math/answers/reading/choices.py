@@ -18,8 +18,8 @@ _WRAPPER = re.compile(
     r"|\\[()\][,;: ]"
 )
 _LETTER = re.compile(
-    r"[(\[<]\s*(?P<bracketed>[A-Ea-e])\s*[)\]>]"
-    r"|\b(?:option|choice|letter|answer)s?\s*:?\s+[(\[']?(?P<named>[A-Ea-e])\b[)\]']?"
+    r"[(\[<]\s*(?P<bracketed>[A-Ea-e])\s*\.?[)\]>]"
+    r"|\b(?:option|choice|letter|answer)s?(?:\s*:?\s+|-)[(\[']?(?P<named>[A-Ea-e])\b[)\]']?"
     r"|(?<![\w\\'$-])(?P<listed>[A-Ea-e])\s*\)"
     r"|'(?P<quoted>[A-Ea-e])'|(?<![\w\\'.^+*/=-])(?P<bare>[A-E])(?![\w'^_+*/=(])"
     r"|(?:^|(?<=\s)|')(?P<small>[b-e]|a(?=\W*$))(?=[\s.,;:']*$|[.:]\s|')",
@@ -40,7 +40,7 @@ _NOUN = re.compile(
     r"|when|given|works|matches)\b)[a-z]"
 )
 _GONE = re.compile(
-    r"\W{0,3}(?:is|was|are)\s+(?:\w+ly\s+)?(?:eliminated|excluded|ruled\s+out|out|gone|rejected)\b"
+    r"\W{0,3}(?:is|was|are|(?:can|could|may)\s+be)\s+(?:\w+ly\s+)?(?:eliminated|excluded|ruled\s+out|out|gone|rejected)\b"
 )
 _VERB = re.compile(
     r"\W{0,3}(?:is|are|was|were|has|have|gives?|would|does|do|can|could|exceeds?|ignores?|uses?"
@@ -154,7 +154,8 @@ def _letters(sentence: str, *, strict: bool) -> list[str]:
             match["bare"] is None or re.match(r"\s*(?:[.:-]|$)", after)
         )
         ends = match["named"] and not after.strip(" .*)")
-        if strict and not (favoured or _CHOSEN.search(before) or whole or ends):
+        listed = found and match["bare"] is None
+        if strict and not (favoured or _CHOSEN.search(before) or whole or ends or listed):
             continue
         bracketed = bracketed or bool(match["bracketed"])
         if letter not in found:

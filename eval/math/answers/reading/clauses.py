@@ -276,6 +276,8 @@ class _Sentence(Reader):
         if bracket or self._restated(found, other[0]) or other[0].value == found.value:
             return found
         k = other[1]
+        if self._word(k) in ("more", "less", "fewer", "each", "per", "of"):
+            return found  # "36, 12 more than yesterday"
         while self._token(k, "word") and self._word(k) not in VERBS | BOUNDARY:
             k += 1
         return found if self._word(k) in VERBS and joiner in ("", "and") else "refused"
@@ -357,8 +359,9 @@ class _Sentence(Reader):
         read = self.value(self._skip(i)) if i < len(self.tokens) else None
         if not read or MODIFIED_BEHIND.match(self.text, self.tokens[read[1] - 1].end):
             return None
+        moved = OPERATORS.keys() | REFUTING
         behind = [token.text for token in self.tokens[read[1] :] if token.text not in ".!"]
-        return read[0] if all(word.isalpha() and word not in OPERATORS for word in behind) else None
+        return read[0] if all(word.isalpha() and word not in moved for word in behind) else None
 
     def _next(self, i: int, words: frozenset[str]) -> int:
         while i < len(self.tokens) and self._word(i) not in words:

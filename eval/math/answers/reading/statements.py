@@ -73,7 +73,7 @@ _DENIED = re.compile(
     r"\b(?:not|never|isn't|wasn't|nor|can't be|cannot be)[^\w\n]{0,6}$", re.IGNORECASE
 )
 _NEGATED = re.compile(
-    r"\W{0,4}(?:not|never|n't|neither|no(?=\s+es)|nicht|n'est\s+pas|pas|non|não|не)\b|\s*不",
+    r"\W{0,4}(?:not|no\s+longer|never|n't|neither|no(?=\s+es)|nicht|n'est\s+pas|pas|non|não|не)\b|\s*不",
     re.IGNORECASE,
 )
 _TAG_QUESTION = re.compile(
@@ -122,7 +122,7 @@ REFUTED = re.compile(
     r"(?:(?:is|was|are|would be|seems|does|do|can|could|will)\b\W{1,3}"
     r"(?:clearly|obviously|far|also|still|just)?\W{0,3}"
     r"(?:not|too|wrong|incorrect|impossible|invalid)\b|(?:is|does|do|was|ca|wo)n't\b|cannot\b"
-    r"|fails?\b|was\s+(?:my|the|our|a)\s+(?:first|initial|original|old|earlier|previous|wrong)\b"
+    r"|fails?\b|is\s+what\s+(?!I\b|we\b)|was\s+(?:my|the|our|a)\s+(?:first|initial|original|old|earlier|previous|wrong)\b"
     r"|(?:is|was)\s+(?:an?\s+)?(?:extraneous|wrong|invalid|incorrect)\b)",
     re.IGNORECASE,
 )
@@ -173,7 +173,7 @@ def statements(text: str) -> list[Statement]:
             if _FOREIGN_LABEL.match(text, start):
                 stated = _DECIMAL_COMMA.sub(r"\1.\2", stated)
             clause = sentence_of(stated.lstrip())
-            label = _sentence_before(text, start) + text[start:end] + clause
+            label = _sentence_before(text, start) + text[start:end] + " " + clause
             if _supposed(text, start) or _COUNTERFACTUAL.search(label):
                 clause = "if " + clause
             elif kind == "not":

@@ -7,6 +7,7 @@ meaning: markdown, tags, emphasis, bullets, invisible and doubled Unicode forms.
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ _IDEOGRAPH = r"[\u3041-\u30ff\u4e00-\u9fff\uac00-\ud7a3]"
 def plain_text(text: str) -> str:
     """One form of each character: ASCII digits, signs, quotes, spaces; ``3½`` is ``3 1/2``,
     ``10³`` is ``10^{3}``; invisible characters, lone surrogates and pictures go."""
+    text = html.unescape(text) if "&" in text else text
     if text.isascii():
         return text
     out: list[str] = []

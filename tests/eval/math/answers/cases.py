@@ -164,6 +164,10 @@ def signed_form(rng: random.Random) -> tuple[str, str]:
 
 
 NOT_ONE = [
+    "{v} or possibly {o}", "{v}, alternatively {o}", "{v}, or it could be {o}", "{v} less {o}",
+    "a multiple of {v}", "{v} at most", "{v} or higher", "up to {v}", "x + {v}", "{v} in binary",
+    "{v} for Tom and {o} for Ann", "{v} if it rains and {o} otherwise", "{v} - no wait, {o}",
+    "unknown; {v} is only a part", "{v}, I mean {o}", "{v} doubled", "anything but {v}",
     "{v} or {o}", "either {v} or {o}", "{v} and {o}", "between {v} and {o}", "from {v} to {o}",
     "{v} to {o}",
     "{v}, {o}", "{v} times {o}", "{v} more than {o}", "{v} less than {o}", "{v} fewer than {o}",
@@ -240,7 +244,10 @@ WEAK = ["So, ({}).", "Option {} is correct.", "I choose {}.", "I would pick opti
         "{} is the answer.", "That leaves {}.", "So it is ({}).", "The best choice is {}.",
         "We select ({}).",
         "Correct option: {}", "Only option {} works."]  # fmt: skip
-NO_CHOICE = ["The answer is {v} or {o}.", "The answer is either ({v}) or ({o}).",
+NO_CHOICE = ["({v}) 5 ({o}) 6 fail both.", "My friend chose {v}, not me.", "I doubt it is {v}.",
+    "The answer is {v} if x > 0 and {o} if x < 0.", "If x were 3, the answer would be {v}.",
+    "So {v} is eliminated.", "Someone who forgets a term will choose {v}.",
+    "The answer is anything but {v}.", "The answer is {v} or {o}.", "The answer is either ({v}) or ({o}).",
     "The answer is not {v}.",
              "The answer is ({o}), not ({v}).", "Option {v} is wrong, so the answer is {o}.",
              "({v}) is too large.",

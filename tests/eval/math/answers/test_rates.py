@@ -2,7 +2,10 @@
 
 The hold-outs were written by hand, one after the other, and each was tried before the grammar was
 tuned on it. First tries, right and wrong ones credited: 297/309 and 1/97; 252/260 and 1/94;
-181/191 and 7/95; 118/124 and 5/73. The generated cases are composed in ``cases``.
+181/191 and 7/95; 118/124 and 5/73; then, by people who had not seen the grammar and looked for
+what would mislead it, 238/300 and 7/80; 277/300 and 20/140; 279/300 and 9/120; 293/300 and 3/120.
+So the last first try credits 98% of the right and 2.5% of the wrong (95% intervals: 95 to 99 and
+0.5 to 7). The generated cases are composed in ``cases``.
 """
 
 from __future__ import annotations
@@ -28,6 +31,10 @@ RATES = {  # cases: least share of the right, largest share of the wrong
     "holdout_2": (0.99, 0.0),
     "holdout_3": (0.99, 0.0),
     "holdout_4": (0.99, 0.03),
+    "holdout_5": (0.96, 0.0),
+    "holdout_6": (0.98, 0.0),
+    "holdout_7": (0.99, 0.0),
+    "holdout_8": (0.99, 0.0),
     "generated": (0.99, 0.005),
 }
 
@@ -95,7 +102,7 @@ def test_math_verify_alone_credits_fewer_right_and_more_wrong_answers(cases, cap
         "|---|---|---|---|---|",
     ]
     for name, every in cases.items():
-        every = every[:400]
+        every = every[:450]
         for kind in ("number", "latex", "choice"):
             chosen = [case for case in every if _kind(case) == kind]
             mine, theirs = credited(chosen, ours), credited(chosen, math_verify)

@@ -4,7 +4,7 @@
     tad eval calibration compare A/calibration.npz B/calibration.npz
 
 In: model folders (or hub ids) and a packed corpus in their tokens. Out, by default in the model's
-folder: ``calibration.json`` and beside it the sums of every sequence (.npz), from which ``compare``
+folder: ``calibration.json`` and beside it the gaps of every sequence (.npz), from which ``compare``
 tests two models on the same positions. JSON values are fractions; tables print percent. The paper
 states neither bins, edges nor the number of positions: we take equal-width, left-closed bins, 10
 and 15 of them.
@@ -26,6 +26,7 @@ from eval.calibration.sums import (
     FIELDS,
     CalibrationError,
     CalibrationResult,
+    SequenceGaps,
     SequenceSums,
     compare,
     summarise,
@@ -294,12 +295,12 @@ def measure(
 
 
 def write(out: str | Path, metric: FullECE, details: dict[str, Any]) -> CalibrationResult:
-    """Write the JSON and, beside it, the sums by sequence (.npz); both whole or not at all."""
+    """Write the JSON and, beside it, the gaps by sequence (.npz) of the first number of bins."""
     from tad.records import provenance, write_json
 
     out = Path(out)
     found = metric.compute()
-    metric.sums().save(out.with_suffix(".npz"))
+    metric.sums().gaps(found.n_bins).save(out.with_suffix(".npz"))
     record = {"metric": "calibration", "unit": "fraction", **details, **asdict(found)}
     write_json(out, {**record, **provenance()})
     return found
@@ -362,10 +363,9 @@ def _compare_parser() -> argparse.ArgumentParser:
 
     tad eval calibration compare A/calibration.npz B/calibration.npz --out difference.json
 
-In: the sums of two models on the same positions. Out: JSON, printed and written to --out."""
+In: the gaps of two models on the same positions. Out: JSON, printed and written to --out."""
     parser = command_line("eval calibration compare", text)
-    parser.add_argument("sums", nargs=2, metavar="NPZ", help="the .npz beside calibration.json")
-    parser.add_argument("--bins", type=int, default=10)
+    parser.add_argument("gaps", nargs=2, metavar="NPZ", help="the .npz beside calibration.json")
     parser.add_argument("--resamples", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", help="write the JSON here too")
@@ -376,8 +376,8 @@ def _compare(options: argparse.Namespace) -> None:
     from tad.records import write_json
 
     at_least(1, resamples=options.resamples)
-    a, b = (SequenceSums.load(Path(path).with_suffix(".npz")) for path in options.sums)
-    found = asdict(compare(a, b, options.bins, draws=options.resamples, seed=options.seed))
+    a, b = (SequenceGaps.load(Path(path).with_suffix(".npz")) for path in options.gaps)
+    found = asdict(compare(a, b, draws=options.resamples, seed=options.seed))
     print(json.dumps(found))
     if options.out:
-        write_json(writable(options.out), {"a": options.sums[0], "b": options.sums[1], **found})
+        write_json(writable(options.out), {"a": options.gaps[0], "b": options.gaps[1], **found})

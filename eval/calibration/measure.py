@@ -32,7 +32,7 @@ from eval.calibration.sums import (
     summarise,
 )
 from eval.options import at_least, device_of, outputs, writable
-from eval.rows import batches, check_tokenizer
+from eval.rows import batches, check_tokenizer, pieces, positions_at_once
 from tad.command import command_line, exit_code
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ IGNORE = -100
 ROW_ELEMENTS = {"cpu": 2**25, "cuda": 2**27}
 """Logits binned at a time: 128 MiB on a CPU, 512 MiB on a GPU."""
 
-LOGITS_BYTES = 2**29
-"""Sequences pass through the model together as long as their logits take less than this."""
+BATCH_SIZE = 16
+"""Sequences that pass through the model together."""
 
 
 class FullECE:
@@ -270,38 +270,58 @@ def measure(
     """
     import torch
 
+    from tad.fused import last_states
     from tad.models.loading import load_model
 
-    context = data.context
-    wanted = len(data) if positions is None else -(-positions // context)
-    if wanted > len(data):
-        raise CalibrationError(
-            f"{positions} positions asked, but the data holds {len(data)} sequences of {context}"
-        )
+    wanted = sequences_for(positions, data)
     device = device_of(None)
     model = load_model(str(model_folder), training=False, dtype=getattr(torch, dtype))
     model = model.to(device).eval()
     metric = FullECE(tail=tail, seed=seed)
-    row_bytes = context * model.config.get_text_config().vocab_size * 4
-    size = max(1, LOGITS_BYTES // row_bytes)
     found = 0
-    with torch.inference_mode():
-        for names, batch in batches(data, size, wanted, Path(model_folder).name):
+    with torch.no_grad():
+        for names, batch in batches(data, BATCH_SIZE, wanted, Path(model_folder).name):
             ids, labels = (batch[key].to(device) for key in ("input_ids", "labels"))
-            metric.update(model(input_ids=ids).logits, labels, sequences=names)
+            states, head = last_states(model, input_ids=ids, use_cache=False)
+            limit = positions_at_once(len(head.weight), model.device.type)
+            for rows, columns in pieces(*labels.shape, limit):
+                logits = head.logits(states[rows, columns])
+                metric.update(logits, labels[rows, columns], sequences=names[rows])
             found += 0 if bos is None else int((ids == bos).sum())
-    how = {"context": context, "logits_dtype": dtype, "device": device, "seed": seed}
-    return metric, {**how, "bos_expected": bos is not None, "bos_found": found}
+    return metric, details(model, data, seed=seed, bos=bos, bos_found=found)
 
 
-def write(out: str | Path, metric: FullECE, details: dict[str, Any]) -> CalibrationResult:
+def sequences_for(positions: int | None, data: Any) -> int:
+    """How many sequences have so many positions; all by default. Raises CalibrationError."""
+    wanted = len(data) if positions is None else -(-positions // data.context)
+    if wanted > len(data):
+        raise CalibrationError(
+            f"{positions} positions asked, but the data holds {len(data)} sequences of "
+            f"{data.context}"
+        )
+    return wanted
+
+
+def details(model: Any, data: Any, *, seed: int, bos: int | None, bos_found: int) -> dict[str, Any]:
+    """How a model was measured, for its record."""
+    return {
+        "context": data.context,
+        "logits_dtype": str(model.dtype).removeprefix("torch."),
+        "device": model.device.type,
+        "seed": seed,
+        "bos_expected": bos is not None,
+        "bos_found": bos_found,
+    }
+
+
+def write(out: str | Path, metric: FullECE, how: dict[str, Any]) -> CalibrationResult:
     """Write the JSON and, beside it, the gaps by sequence (.npz) of the first number of bins."""
     from tad.records import provenance, write_json
 
     out = Path(out)
     found = metric.compute()
     metric.sums().gaps(found.n_bins).save(out.with_suffix(".npz"))
-    record = {"metric": "calibration", "unit": "fraction", **details, **asdict(found)}
+    record = {"metric": "calibration", "unit": "fraction", **how, **asdict(found)}
     write_json(out, {**record, **provenance()})
     return found
 

@@ -164,7 +164,7 @@ def distill_inputs(wildcards):
 
 def states_files(wildcards):
     states = spec_of(wildcards.run).states
-    return [f"{states.folder}/{name}" for name in ("states.bin", "states.json")] if states else []
+    return [f"{states.folder}/states.json"] if states else []
 
 
 def baseline_spec(method):

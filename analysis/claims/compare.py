@@ -1,8 +1,8 @@
 """Statistics that a claim names: functions of ``Evidence`` that return findings.
 
-One finding is for the mean over pairs (scope ``all``), one for each pair. Two methods are compared
-on the same seeds, so with the same teacher, data and initialisation, and in benchmarks on the same
-items.
+One finding is for the mean over pairs (scope ``all``); where there are several, each has its own.
+Two methods are compared on the same seeds, so with the same teacher, data and initialisation, and
+in benchmarks on the same items.
 """
 
 from __future__ import annotations
@@ -172,14 +172,17 @@ def _parts(
 def _findings(
     parts: list[Part], metric: Metric, lacking: Sequence[str], margin: float = math.nan
 ) -> list[Finding]:
-    """Findings over all pairs, then for each pair that every part has."""
+    """A finding over all pairs, and where there are several for each pair that every part has."""
     if not parts:
         raise NotTestable("no pair runs both methods")
     names = ", ".join(map(row_name, dict.fromkeys(lacking)))
     remarks = [f"without {names}, which this scale does not run"] if names else []
     pairs = [pair for pair in parts[0].estimates if all(pair in part.estimates for part in parts)]
+    if len(pairs) == 1:
+        remarks.append(f"one pair, {pairs[0]}")
     shown = {"percent": metric.ratio, "margin": margin, "remarks": remarks}
-    return [find(parts, scope, metric.unit, **shown) for scope in (ALL, *pairs)]
+    scopes = [ALL, *(pairs if len(pairs) > 1 else [])]
+    return [find(parts, scope, metric.unit, **shown) for scope in scopes]
 
 
 def _of_pairs(evidence: Evidence, runs: Runs, pairs: Sequence[str] | None) -> Runs:

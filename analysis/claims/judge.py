@@ -119,7 +119,6 @@ def frame(judged: Sequence[Judged], by_pair: Sequence[Judged] = ()) -> pd.DataFr
 
 def _row(entry: Judged, pairs: Sequence[Judged]) -> dict[str, object]:
     claim, found = entry.claim, entry.finding
-    pairs = pairs if len(pairs) > 1 else []
     remarks = [*filter(None, [found.reason]), *found.remarks]
     remarks += words.against_margin(found, entry.verdict, entry.adjusted)
     remarks += words.correction(found, entry.adjusted, entry.verdict, entry.tested)

@@ -43,7 +43,8 @@ def beyond(ours: str, theirs: str, factor: float) -> Statistic:
         remarks = [f"no fit for {reason}" for reason in refused]
         if factor > 100:
             remarks.append("no data speak for the law that far out")
-        return [find([part], s, LOSS.unit, remarks=remarks) for s in (ALL, *estimates)]
+        scopes = [ALL, *(estimates if len(estimates) > 1 else [])]
+        return [find([part], s, LOSS.unit, remarks=remarks) for s in scopes]
 
     return statistic
 

@@ -96,7 +96,8 @@ def test_a_registered_divergence_is_a_method(tmp_path, monkeypatch):
         (("My", "a:b"), "'My': use lower-case"),
         (("mine", "a.b"), "'a.b': write module:function"),
         (("mine", "a:b", {"k1": 1.0}), "'k1': use lower-case"),
-        (("mine", "a:b", {"x": -1.0}), "x is -1: method mine needs x >= 0"),
+        (("mine", "a:b", {"y": -1.0}), "y is -1: method mine needs y >= 0"),
+        (("mine", "a:b", {"w": 1.0}), "'w' is a parameter of every method"),
     ],
 )
 def test_wrong_registrations_are_refused(arguments, message):

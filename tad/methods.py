@@ -338,6 +338,16 @@ class Method:
         return cls.parse(method) if isinstance(method, str) else method
 
     @classmethod
+    def of_loss(cls, method: str | Method, **parameters: float) -> Method:
+        """The same where no run is: raises MethodError for a learning rate or budget too."""
+        found = cls.named(method, **parameters)
+        if found != found.loss:
+            raise MethodError(
+                f"method {found}: a loss has no learning rate or budget; write {found.loss}"
+            )
+        return found
+
+    @classmethod
     def parse(cls, text: str) -> Self:
         """Read an id: ``clm``, ``vanilla_kd-w5``, ``tad-k10-b2``. Raises MethodError."""
         name, *parts = text.split("-")
@@ -376,6 +386,11 @@ class Method:
     def weights(self) -> tuple[float, float]:
         """Of CLM and of the divergence in the loss."""
         return self.shared["c"] if self.row.clm else 0.0, self.shared["w"]
+
+    @property
+    def loss(self) -> Method:
+        """Itself without learning rate and budget, which are of a run and not of a loss."""
+        return Method.of(self.name, **self.parameters, w=self.shared["w"], c=self.shared["c"])
 
     @property
     def control(self) -> bool:

@@ -111,7 +111,7 @@ _CALIBRATION = Drawn(
     files=tuple(
         f"figures/{kind}_{{pair}}.{suffix}"
         for kind in ("reliability", "tail")
-        for suffix in ("png", "pdf")
+        for suffix in ("png", "pdf", "csv")
     ),
     shown={
         "figures/reliability_{pair}.png": ("Reliability, {pair}", "reliability"),

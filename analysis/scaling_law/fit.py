@@ -155,7 +155,7 @@ def fit_law(tokens: Sequence[float], loss: Sequence[float]) -> Fit:
     tokens, loss = _checked("tokens", tokens), _checked("loss", loss)
     budgets = len(np.unique(tokens))
     if budgets < MIN_BUDGETS:
-        raise FitError(f"{budgets} budgets: three unknowns need at least {MIN_BUDGETS}")
+        raise FitError(f"three unknowns need {MIN_BUDGETS} budgets or more; there are {budgets}")
     slope = np.polyfit(np.log(tokens), loss, 1)[0]
     if slope >= 0 or np.ptp(loss) == 0:
         raise FitError(f"the loss does not fall with tokens (slope {slope:+.2g} nats per e-fold)")

@@ -52,8 +52,10 @@ def _columns(entries: Iterable[Mapping[str, Any]]) -> str:
     return ", ".join(dict.fromkeys(entry["column"] for entry in entries))
 
 
-def _methods(runs: Sequence[RunId]) -> list[Method]:
-    return list(dict.fromkeys(run.method for run in runs))
+def _methods(runs: Iterable[RunId]) -> list[Method]:
+    """The methods of runs, whatever their weights, rates and budgets."""
+    own = (Method.of(run.method.name, **run.method.parameters) for run in runs)
+    return list(dict.fromkeys(own))
 
 
 def _labels(methods: Iterable[Method]) -> str:

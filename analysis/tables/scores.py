@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.reported import values as reported
 from analysis.names import titled
+from analysis.reported import values as reported
 from analysis.results import TASKS, half_width, row_name, spread
 from analysis.tables.notes import math_notes, setting_notes
 from analysis.tables.render import Table, blocks, plus_minus

@@ -146,13 +146,13 @@ HELD_OUT = (
           "heldout.json of Vanilla KD and CLM", compare(KL, HELDOUT, [KD], [CLM], LOWER)),
     Claim("loss-tad", "3.2.2, Table 5", "TAD has a lower CLM + KL than Vanilla KD and RKL at the "
           "largest budget", "train.jsonl of the three",
-          compare(LOSS, ("table4", "heldout"), [TAD], [KD, RKL], LOWER)),
+          compare(LOSS, ("table5", "table4", "heldout"), [TAD], [KD, RKL], LOWER)),
     Claim("scaling-x5", "3.2.2, Table 5", "TAD's extrapolated loss is below Vanilla KD's at ×5",
-          "heldout.json of the runs of Table 5", beyond(TAD, KD, 5)),
+          "train.jsonl of the runs of Table 5", beyond(TAD, KD, 5)),
     Claim("scaling-x500", "3.2.2, Table 5", "and so it is at ×500 (1T tokens in the paper)",
-          "heldout.json of the runs of Table 5", beyond(TAD, KD, 500)),
+          "train.jsonl of the runs of Table 5", beyond(TAD, KD, 500)),
     Claim("scaling-rkl-x500", "3.2.2, Table 5", "TAD's extrapolated loss is below RKL's at ×500",
-          "heldout.json of the runs of Table 5", beyond(TAD, RKL, 500)),
+          "train.jsonl of the runs of Table 5", beyond(TAD, RKL, 500)),
 )  # fmt: skip
 
 CALIBRATION = (

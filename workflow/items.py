@@ -40,6 +40,10 @@ COMPANIONS = {
 """What is written beside a record, and paired tests read."""
 
 
+DESIGN = "config/claims.yaml"
+"""What the primary claims are; read by claims, and kept with them."""
+
+
 # --- What is drawn -------------------------------------------------------------------------------
 
 

@@ -8,8 +8,9 @@ import math
 
 import numpy as np
 
-from analysis.claims.evidence import KL, compare
+from analysis.claims.compare import compare
 from analysis.claims.listed import KD, LOWER, RKL, TAD, Claim
+from analysis.claims.metrics import KL
 from analysis.results import TASKS
 from tad.experiment.config import load_suite
 from tad.experiment.layout import Layout
@@ -54,7 +55,7 @@ def write_records(root, suite, *, noise=0.03):
         ]
         path = layout.run(run) / "train.jsonl"
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        put(layout.run(run) / "manifest.json", {"peak_memory_bytes": 1e9, "tokens": 60_000})
+        put(layout.run(run) / "manifest.json", {"step_memory_bytes": 1e9, "tokens": 60_000})
         put(layout.run(run) / "fewshot.json", {"average": 0.4 + 0.01 * rng.normal()})
         put(layout.run(run) / "calibration.json", {"full_ece": 0.01})
     for teacher in suite.teachers("figure2"):

@@ -9,22 +9,30 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.claims.evidence import (
+from analysis.claims.compare import (
+    chain,
+    compare,
+    compare_couples,
+    item_error,
+    of_one,
+    over_teachers,
+    throughout,
+)
+from analysis.claims.evidence import Evidence
+from analysis.claims.judge import judge
+from analysis.claims.listed import EVERY_K, KD, LOWER, RKL, TAD
+from analysis.claims.metrics import (
     FEWSHOT,
     FULL_ECE,
     KL,
     MATH,
+    MEMORY,
+    RISE,
     SPEED,
-    Evidence,
-    beyond,
-    chain,
-    compare,
-    item_error,
-    over_teachers,
+    task_accuracy,
 )
-from analysis.claims.judge import judge
-from analysis.claims.listed import EVERY_K, KD, LOWER, RKL, TAD
-from analysis.claims.statistics import CONTRADICTED, INCONCLUSIVE, NOT_TESTABLE, SUPPORTED
+from analysis.claims.scaling import beyond
+from analysis.claims.statistics import CONTRADICTED, NOT_TESTABLE, SUPPORTED, UNDECIDED
 from analysis.paired import ItemsError, paired_items, paired_tests, read_items
 from tad.experiment.layout import Layout
 from tad.records import RecordError
@@ -105,7 +113,7 @@ def test_a_margin_asks_for_not_worse(root):
     strict = kl_claim("strict", [KD], [CLM])
     loose = claim("loose", compare(KL, ["heldout"], [KD], [CLM], LOWER, margin=20))
     judged, _ = judge(suite_of(), root, [strict, loose])
-    assert [entry.verdict for entry in judged] == [INCONCLUSIVE, SUPPORTED]
+    assert [entry.verdict for entry in judged] == [UNDECIDED, SUPPORTED]
 
 
 def test_the_extrapolated_difference(root):
@@ -144,3 +152,73 @@ def test_items_widen_the_interval(tmp_path):
     after = judge(suite, tmp_path, [avg])[0][0].finding
     assert after.effect == before.effect
     assert after.p > before.p or after.high - after.low > before.high - before.low
+
+
+def curve(root, run, kl, loss=None):
+    """A train.jsonl with these held-out points."""
+    points = [{"eval_kl": x, "eval_loss": y} for x, y in zip(kl, loss or kl, strict=True)]
+    path = Layout(root).run(run) / "train.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(point) + "\n" for point in points))
+
+
+def test_throughout_takes_every_point_of_the_second_half(tmp_path):
+    """At one point of the second half TAD is above: the mean would hide it, the test does not."""
+    suite = suite_of(pairs=PAIRS[:1], items=["figure1"])
+    statistic = throughout(["figure1"], TAD, KD, LOWER)
+    for crossing in (1.0, 3.0):
+        for run in suite.runs():
+            points = [9.0, 3.0, 2.0, 1.5] if str(run.method) == KD else [9.0, 5.0, 1.0, 0.5]
+            noise = 1 + 0.001 * run.seed * (str(run.method) == TAD)
+            curve(tmp_path, run, [points[0], points[1], points[2] * crossing * noise, points[3]]
+                  if str(run.method) == TAD else points)  # fmt: skip
+        [judged], _ = judge(suite, tmp_path, [claim("a", statistic)])
+        assert judged.verdict == (SUPPORTED if crossing == 1 else CONTRADICTED)
+        assert "last but 1 evaluation (weakest of 2)" in judged.finding.what or crossing == 1
+
+
+def test_a_number_of_one_method(tmp_path):
+    suite = suite_of(pairs=PAIRS[:1], items=["figure1"])
+    for run in suite.runs():
+        curve(tmp_path, run, [1.0, 1.0], [5.0, 3.0 + 0.01 * run.seed])
+    [judged], _ = judge(suite, tmp_path, [claim("a", of_one(RISE, ["figure1"], TAD, 1))])
+    assert judged.verdict == CONTRADICTED
+    assert judged.finding.effect == pytest.approx(-1.99)
+    [judged], _ = judge(suite, tmp_path, [claim("a", of_one(RISE, ["figure1"], RKL, 1))])
+    assert "does not run RKL" in judged.finding.reason
+
+
+def test_couples_must_all_hold(root):
+    good, bad = (TAD, KD), (TAD, RKL)
+    for couples, verdict in (([good], SUPPORTED), ([good, bad], CONTRADICTED)):
+        statistic = compare_couples(KL, ["heldout"], couples, LOWER)
+        assert judge(suite_of(), root, [claim("a", statistic)])[0][0].verdict == verdict
+
+
+def test_tasks_are_compared_one_by_one_with_their_own_items(tmp_path):
+    """OpenBookQA is better by far, PIQA is worse: of both, the claim fails by PIQA alone."""
+    suite = suite_of(pairs=PAIRS[:1], items=["table1"])
+    rng = np.random.default_rng(0)
+    for run in suite.runs():
+        ours = str(run.method) == TAD
+        tasks = {"openbookqa": 0.3 + 0.3 * ours, "piqa": 0.6 - 0.3 * ours}
+        noisy = {task: {"accuracy": x + 0.001 * rng.normal()} for task, x in tasks.items()}
+        put(Layout(tmp_path).run(run) / "fewshot.json", {"tasks": noisy})
+        write_items(Layout(tmp_path).run(run), rng, 0.5)
+    for tasks, verdict in ((["openbookqa"], SUPPORTED), (["openbookqa", "piqa"], CONTRADICTED)):
+        metrics = [task_accuracy(task) for task in tasks]
+        statistic = compare(metrics, ["table1"], [TAD], [KD], 1)
+        [judged], _ = judge(suite, tmp_path, [claim("a", statistic)])
+        assert judged.verdict == verdict
+    assert "accuracy in PIQA (weakest of 2)" in judged.finding.what
+    both = [(Layout(tmp_path).run(run),) * 2 for run in suite.runs()[:1]]
+    assert item_error(Evidence(suite, tmp_path), both, "piqa") == 0
+
+
+def test_memory_of_the_process_decides_nothing(root, tmp_path):
+    memory = claim("memory", compare(MEMORY, ["heldout"], [TAD], [KD], 1, within=10))
+    assert judge(suite_of(), root, [memory])[0][0].verdict == SUPPORTED
+    for run in suite_of().runs():
+        put(Layout(tmp_path).run(run) / "manifest.json", {"peak_memory_bytes": 1e9})
+    [judged], _ = judge(suite_of(), tmp_path, [memory])
+    assert judged.verdict == NOT_TESTABLE and "the process" in judged.finding.reason

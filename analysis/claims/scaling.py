@@ -1,69 +1,70 @@
-"""The statistic of an extrapolated loss (Table 5)."""
+"""The statistic of the loss at budgets beyond the pair's own (Table 5)."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
 
 from scipy import stats
 
 from analysis.claims.compare import Statistic
 from analysis.claims.evidence import Evidence
 from analysis.claims.metrics import LOSS, NotTestable
-from analysis.claims.statistics import ALL, Estimate, Finding, Part, find
+from analysis.claims.statistics import ALL, Estimate, Finding, Part, estimate, find
 from analysis.results import row_name
-from analysis.scaling_law.curves import ITEM, pair_curves
-from analysis.scaling_law.tokens import Fit, difference
+from analysis.scaling_law.budgets import ITEM, Curve, Prediction, curves
 
 
 def beyond(ours: str, theirs: str, factor: float) -> Statistic:
-    """The loss of ``ours`` is below that of ``theirs`` at ``factor`` times the largest budget.
+    """The loss of ``ours`` is below that of ``theirs`` at ``factor`` times the pair's tokens.
 
-    By the fits of ``analysis.scaling_law.curves`` and their paired difference; its interval is
-    taken for that of a t statistic with one degree of freedom less than there are seeds.
+    Measured where that budget was trained, paired over seeds; otherwise by the predictions of
+    ``analysis.scaling_law.budgets``, where neither is refused.
     """
 
     def statistic(evidence: Evidence) -> list[Finding]:
         estimates, refused = {}, []
-        for curve in _table5(evidence):
-            if not {ours, theirs} <= set(curve.fits):
+        for pair, found in _table5(evidence).items():
+            both = [found[name].at(factor) for name in (ours, theirs) if name in found]
+            if len(both) < 2 or None in both:
                 continue
-            bad = [fit for name in (ours, theirs) if isinstance(fit := curve.fits[name], str)]
-            if bad:
-                refused.append(f"{curve.pair}: {bad[0]}")
+            reason = next((one.refusal for one in both if one.refusal and not one.measured), "")
+            if reason:
+                refused.append(f"{pair}: {reason}")
             else:
-                at = curve.budget * factor
-                estimates[curve.pair] = _gap(curve.fits[ours], curve.fits[theirs], at)
+                estimates[pair] = _gap(*both)
         if not (estimates or refused):
             names = f"{row_name(ours)} and {row_name(theirs)}"
             raise NotTestable(f"scale {evidence.suite.scale} does not run both {names}")
         if not estimates:
-            raise NotTestable(f"no fit: {refused[0]}")
+            raise NotTestable(f"no prediction: {refused[0]}")
         what = f"{row_name(ours)} − {row_name(theirs)}: CLM + KL at ×{factor:g} tokens"
         part = Part(what, estimates, -1)
-        remarks = [f"no fit for {reason}" for reason in refused]
-        if factor > 100:
-            remarks.append("no data speak for the law that far out")
+        remarks = [f"no prediction for {reason}" for reason in refused]
         scopes = [ALL, *(estimates if len(estimates) > 1 else [])]
         return [find([part], s, LOSS.unit, remarks=remarks) for s in scopes]
 
     return statistic
 
 
-def _table5(evidence: Evidence) -> list[Any]:
-    """The fits of Table 5's runs, made once. Raises NotTestable where its runs are not."""
+def _table5(evidence: Evidence) -> dict[str, dict[str, Curve]]:
+    """The budgets of Table 5 by pair and method, read once. Raises NotTestable without them."""
     suite, key = evidence.suite, evidence.root / ITEM
     if not suite.runs(ITEM) or not set(suite.runs(ITEM)) <= set(suite.runs()):
         raise NotTestable(f"scale {suite.scale} does not train the runs of Table 5")
     if key not in evidence._contents:
-        evidence._contents[key] = pair_curves(suite, evidence.root)
+        found: dict[str, dict[str, Curve]] = {}
+        for curve in curves(suite, evidence.root):
+            found.setdefault(curve.pair, {})[curve.method] = curve
+        evidence._contents[key] = found
     return evidence._contents[key]
 
 
-def _gap(ours: Fit, theirs: Fit, tokens: float) -> Estimate:
-    """The paired difference of two fits as an estimate."""
-    value, low, high = difference(ours, theirs, tokens)
-    seeds = int(ours.runs.max()) + 1
-    df = max(seeds - 1, 1)
-    # The wider side stands for both, so that no interval is taken for narrower than it is.
-    half = max(value - low, high - value)
-    return Estimate(value, (half / stats.t.ppf(0.975, df)) ** 2, df, seeds)
+def _gap(ours: Prediction, theirs: Prediction) -> Estimate:
+    """The difference of two losses at one budget as an estimate."""
+    seeds = sorted(set(ours.measured) & set(theirs.measured))
+    if seeds:
+        return estimate([ours.measured[seed] - theirs.measured[seed] for seed in seeds])
+    # Both intervals as if independent: wider than a paired one.
+    half = [max(one.value - one.low, one.high - one.value) for one in (ours, theirs)]
+    variance = sum((each / stats.norm.ppf(0.975)) ** 2 for each in half)
+    return Estimate(ours.value - theirs.value, variance, math.inf, ours.seeds)

@@ -16,7 +16,7 @@ from tad.experiment.specs import last_checkpoint
 
 RECORDS = {
     "table1": ("fewshot.json",),
-    "table2": ("fewshot.json",),
+    "table2": ("fewshot.json", "heldout.json"),
     "table4": ("fewshot.json", "calibration.json"),
     "table6": ("fewshot.json",),
     "table7": ("math.json",),
@@ -149,6 +149,11 @@ TARGETS: dict[str, Target] = {
     "ablations": _item(_table("ablations", "Held-out, ablations", "heldout")),
     "table1": _item(_table("table1", "Table 1", "fewshot")),
     "table2": _item(_table("table2", "Table 2", "fewshot")),
+    "betas": Target(
+        draws=(_table("betas", "Held-out KL against β", "heldout"),),
+        needs=("table2", "controls"),
+        reads=("heldout.json",),
+    ),
     "table3": Target(draws=(_table("table3", "Table 3", "table3"),)),
     "table4": _item(_table("table4", "Table 4", "fewshot")),
     "table5": Target(

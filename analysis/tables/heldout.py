@@ -48,7 +48,7 @@ def write(name: str, suite: Suite, root: Path) -> None:
         title=suite.items[name].title or name,
         header=["Stage", "Pair", "Method", "Seeds", *METRICS.values()],
         rows=rows,
-        notes=[note, *setting_notes(suite, name)],
+        notes=[note, *setting_notes(suite, suite.runs(name))],
         left=3,
         blocks=blocks(table["pair"].tolist()),
     )

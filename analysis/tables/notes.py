@@ -17,9 +17,8 @@ from tad.experiment.run_id import RunId
 from tad.methods import Method
 
 
-def setting_notes(suite: Suite, item: str) -> list[str]:
-    """Notes on the runs of an item, as sentences."""
-    runs = suite.runs(item)
+def setting_notes(suite: Suite, runs: Sequence[RunId]) -> list[str]:
+    """Notes on the runs of a table, as sentences."""
     makers = (
         _optimisation,
         _budgets,

@@ -83,7 +83,7 @@ def write(name: str, suite: Suite, root: Path) -> None:
     fewshot = "fewshot.json" in RECORDS[name]
     notes = _fewshot_notes if fewshot else _math_notes
     notes = [*scores.notes, *notes(suite, name, [record for _, record in found])]
-    notes += setting_notes(suite, name)
+    notes += setting_notes(suite, suite.runs(name))
     missing = [m for m in suite.items[name].methods if m not in suite.select.methods]
     if missing:
         notes.append(f"Rows of the paper that this scale does not run: {', '.join(missing)}.")

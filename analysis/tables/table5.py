@@ -91,7 +91,7 @@ def table5(suite: Suite, found: Sequence[Curve]) -> Table:
         title=f"{suite.items[ITEM].title} (scale {suite.scale})",
         header=header,
         rows=[[*row, *[""] * (len(header) - len(row))] for row in rows],
-        notes=[*_notes(suite, found), *setting_notes(suite, ITEM)],
+        notes=[*_notes(suite, found), *setting_notes(suite, suite.runs(ITEM))],
         left=2,
         blocks=blocks(keys),
     )

@@ -144,12 +144,9 @@ def _curve(pair: str, method: str, points: pd.DataFrame, largest: float) -> Curv
 def _beyond(points: pd.DataFrame, held_out: Prediction, factor: float, tokens: float) -> Prediction:
     """A prediction of what was never trained, by a law that has foretold what was."""
     found = predict(points, factor, tokens)
-    if found.refusal:
-        return found
-    reason = fit_law(points["tokens"], points["loss"]).unidentified
-    if not held_out.foretold:
-        missed = held_out.refusal or "its interval does not hold what was measured"
-        reason = f"the law did not foretell ×{held_out.factor:g}: {missed}"
+    missed = "" if held_out.foretold else f"the law did not foretell ×{held_out.factor:g}"
+    reason = found.refusal if held_out.refusal else missed or found.refusal
+    reason = reason or missed or fit_law(points["tokens"], points["loss"]).unidentified
     return Prediction(factor, tokens, found.seeds, refusal=reason) if reason else found
 
 

@@ -125,7 +125,7 @@ class Fit:
     def unidentified(self) -> str:
         """Why the points do not determine E and beta, or ''. A bound reached is no answer."""
         low, high = self.beta_interval
-        if (self.scan.B0 <= 0).any():
+        if self._linear(0.0, np.ones_like(self.scan.beta), 0)[0] <= 0:
             return "a constant loss fits the points as well"
         if self.E_interval[0] <= 0:
             return "an irreducible loss of 0 fits the points as well"

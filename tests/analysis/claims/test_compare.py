@@ -31,7 +31,6 @@ from analysis.claims.metrics import (
     SPEED,
     task_accuracy,
 )
-from analysis.claims.scaling import beyond
 from analysis.claims.statistics import CONTRADICTED, NOT_TESTABLE, SUPPORTED, UNDECIDED
 from analysis.paired import ItemsError, paired_items, paired_tests, read_items
 from tad.experiment.layout import Layout
@@ -114,16 +113,6 @@ def test_a_margin_asks_for_not_worse(root):
     loose = claim("loose", compare(KL, ["heldout"], [KD], [CLM], LOWER, margin=20))
     judged, _ = judge(suite_of(), root, [strict, loose])
     assert [entry.verdict for entry in judged] == [UNDECIDED, SUPPORTED]
-
-
-def test_the_extrapolated_difference(root):
-    """The curves differ by 0.1 at any number of tokens."""
-    suite = suite_of(pairs=["phi2_1b"])
-    judged, _ = judge(suite, root, [claim("x5", beyond(TAD, KD, 5))])
-    assert judged[0].finding.effect == pytest.approx(-0.1, abs=0.01)
-    assert judged[0].verdict == SUPPORTED
-    judged, _ = judge(suite_of(pairs=PAIRS[:1]), root, [claim("x5", beyond(TAD, KD, 5))])
-    assert "does not train the runs of Table 5" in judged[0].finding.reason
 
 
 def test_the_error_of_items_is_that_of_the_paired_bootstrap(tmp_path):

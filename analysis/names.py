@@ -19,7 +19,11 @@ def model_title(suite: Suite, model: str) -> str:
     """A model of the configuration: its id, or what it is where its weights are made here."""
     if not _made_here(suite, model):
         return model
-    return f"{model} architecture, {_size(model_account(suite, model))}"
+    seed = suite.models[model].seed
+    original, again = model, ""
+    if seed is not None:
+        original, again = model.removesuffix(f"_seed{seed}"), f", seed {seed}"
+    return f"{original} architecture, {_size(model_account(suite, model))}{again}"
 
 
 def pair_title(suite: Suite, pair: str) -> str:

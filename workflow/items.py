@@ -16,9 +16,8 @@ from tad.experiment.specs import last_checkpoint
 
 RECORDS = {
     "table1": ("fewshot.json",),
-    "table2": ("fewshot.json",),
+    "table2": ("fewshot.json", "heldout.json"),
     "table4": ("fewshot.json", "calibration.json"),
-    "table5": ("train.jsonl",),
     "table6": ("fewshot.json",),
     "table7": ("math.json",),
     "table8": ("math.json",),
@@ -154,9 +153,21 @@ TARGETS: dict[str, Target] = {
     "ablations": _item(_table("ablations", "Held-out, ablations", "heldout")),
     "table1": _item(_table("table1", "Table 1", "fewshot")),
     "table2": _item(_table("table2", "Table 2", "fewshot")),
+    "betas": Target(
+        draws=(_table("betas", "Held-out KL against β", "heldout"),),
+        needs=("table2", "controls"),
+        reads=("heldout.json",),
+    ),
     "table3": Target(draws=(_table("table3", "Table 3", "table3"),)),
     "table4": _item(_table("table4", "Table 4", "fewshot")),
-    "table5": _item(_table("table5", "Table 5", "table5"), _figure("table5", "Table 5", "Tables")),
+    "table5": Target(
+        draws=(
+            _table("table5", "Table 5", "table5"),
+            _figure("table5", "Table 5, figure", "Tables"),
+        ),
+        needs=("budgets",),
+        reads=("heldout.json",),
+    ),
     "table6": _item(_table("table6", "Table 6", "fewshot")),
     "table7": _item(_table("table7", "Table 7", "math")),
     "table8": _item(_table("table8", "Table 8", "math")),

@@ -1,4 +1,4 @@
-"""The statistic of a loss at a larger budget: measured where it was trained, else extrapolated."""
+"""The statistic of the loss at budgets beyond the pair's own (Table 5)."""
 
 from __future__ import annotations
 
@@ -9,70 +9,63 @@ from scipy import stats
 from analysis.claims.compare import Statistic
 from analysis.claims.evidence import Evidence
 from analysis.claims.metrics import LOSS, NotTestable
-from analysis.claims.statistics import ALL, MIN_SEEDS, Estimate, Finding, Part, estimate, find
+from analysis.claims.statistics import ALL, Estimate, Finding, Part, estimate, find
 from analysis.results import row_name
 from analysis.scaling_law.budgets import ITEM, Curve, Prediction, curves
 
-EXTRAPOLATED = "extrapolated by the law of the smaller budgets"
-
 
 def beyond(ours: str, theirs: str, factor: float) -> Statistic:
-    """The loss of ``ours`` is below that of ``theirs`` at ``factor`` times a pair's tokens.
+    """The loss of ``ours`` is below that of ``theirs`` at ``factor`` times the pair's tokens.
 
-    Runs of that budget are compared seed by seed. Without them the laws of
-    ``analysis.scaling_law.budgets`` are, as far as they go, their errors taken as independent.
+    Measured where that budget was trained, paired over seeds; otherwise by the predictions of
+    ``analysis.scaling_law.budgets``, where neither is refused.
     """
 
     def statistic(evidence: Evidence) -> list[Finding]:
-        estimates, refused, remarks = {}, [], []
-        for pair, by_method in _by_pair(evidence).items():
-            if not {ours, theirs} <= set(by_method):
+        estimates, refused, told = {}, [], []
+        for pair, found in _table5(evidence).items():
+            both = [found[name].at(factor) for name in (ours, theirs) if name in found]
+            if len(both) < 2 or None in both:
                 continue
-            both = [_at(by_method[name], factor) for name in (ours, theirs)]
-            reasons = [one.refusal for one in both if one.refusal and not one.measured]
-            if reasons:
-                refused.append(f"{pair}: {reasons[0]}")
-                continue
-            estimates[pair], measured = _difference(*both)
-            if not measured:
-                remarks.append(EXTRAPOLATED)
+            reason = next((one.refusal for one in both if one.refusal and not one.measured), "")
+            if reason:
+                refused.append(f"{pair}: {reason}")
+            else:
+                estimates[pair] = _gap(*both)
+                told += [] if both[0].measured else ["extrapolated by the law of smaller budgets"]
         if not (estimates or refused):
             names = f"{row_name(ours)} and {row_name(theirs)}"
-            raise NotTestable(f"scale {evidence.suite.scale} does not run both {names} in {ITEM}")
+            raise NotTestable(f"scale {evidence.suite.scale} does not run both {names}")
         if not estimates:
-            raise NotTestable(f"no law goes that far ({refused[0]})")
-        remarks = [*dict.fromkeys(remarks), *(f"no law for {reason}" for reason in refused)]
-        part = Part(
-            f"{row_name(ours)} − {row_name(theirs)}: CLM + KL at ×{factor:g} tokens", estimates, -1
-        )
+            raise NotTestable(f"no prediction: {refused[0]}")
+        what = f"{row_name(ours)} − {row_name(theirs)}: CLM + KL at ×{factor:g} tokens"
+        part = Part(what, estimates, -1)
+        remarks = [*dict.fromkeys(told), *(f"no prediction for {reason}" for reason in refused)]
         scopes = [ALL, *(estimates if len(estimates) > 1 else [])]
-        return [find([part], scope, LOSS.unit, remarks=remarks) for scope in scopes]
+        return [find([part], s, LOSS.unit, remarks=remarks) for s in scopes]
 
     return statistic
 
 
-def _by_pair(evidence: Evidence) -> dict[str, dict[str, Curve]]:
-    """The curves of all budgets by pair and method. Raises NotTestable without such runs."""
-    suite = evidence.suite
-    if ITEM not in suite.select.items or not suite.runs(ITEM):
-        raise NotTestable(f"scale {suite.scale} does not train the runs of {ITEM}")
-    found: dict[str, dict[str, Curve]] = {}
-    for curve in curves(suite, evidence.root):
-        found.setdefault(curve.pair, {})[curve.method] = curve
-    return found
+def _table5(evidence: Evidence) -> dict[str, dict[str, Curve]]:
+    """The budgets of Table 5 by pair and method, read once. Raises NotTestable without them."""
+    suite, key = evidence.suite, evidence.root / ITEM
+    if not suite.runs(ITEM) or not set(suite.runs(ITEM)) <= set(suite.runs()):
+        raise NotTestable(f"scale {suite.scale} does not train the runs of Table 5")
+    if key not in evidence._contents:
+        found: dict[str, dict[str, Curve]] = {}
+        for curve in curves(suite, evidence.root):
+            found.setdefault(curve.pair, {})[curve.method] = curve
+        evidence._contents[key] = found
+    return evidence._contents[key]
 
 
-def _at(curve: Curve, factor: float) -> Prediction:
-    there = [one for one in curve.predictions if one.factor == factor]
-    return there[0] if there else Prediction(factor, 0, refusal=f"×{factor:g} is not foretold")
-
-
-def _difference(ours: Prediction, theirs: Prediction) -> tuple[Estimate, bool]:
-    """Ours less theirs, and whether that is measured."""
-    seeds = [seed for seed in ours.measured if seed in theirs.measured]
+def _gap(ours: Prediction, theirs: Prediction) -> Estimate:
+    """The difference of two losses at one budget as an estimate."""
+    seeds = sorted(set(ours.measured) & set(theirs.measured))
     if seeds:
-        return estimate([ours.measured[seed] - theirs.measured[seed] for seed in seeds]), True
-    halves = [(one.high - one.low) / 2 / stats.norm.ppf(0.975) for one in (ours, theirs)]
-    variance = sum(half**2 for half in halves)
-    # An interval, not replicates: as many as a verdict takes.
-    return Estimate(ours.value - theirs.value, variance, math.inf, MIN_SEEDS), False
+        return estimate([ours.measured[seed] - theirs.measured[seed] for seed in seeds])
+    # Both intervals as if independent: wider than a paired one.
+    half = [max(one.value - one.low, one.high - one.value) for one in (ours, theirs)]
+    variance = sum((each / stats.norm.ppf(0.975)) ** 2 for each in half)
+    return Estimate(ours.value - theirs.value, variance, math.inf, ours.seeds)

@@ -42,6 +42,10 @@ def figure(found: Sequence[Curve], titles: Mapping[str, str]) -> Figure:
         own = [curve for curve in found if curve.pair == pair]
         for curve in own:
             _draw_curve(left, curve)
+        # An interval that says nothing may span decades; the axis follows the points.
+        losses = np.concatenate([curve.points["loss"] for curve in own])
+        margin = 0.08 * (np.ptp(losses) or 0.1)
+        left.set_ylim(losses.min() - margin, losses.max() + margin)
         left.set_title(titles[pair], loc="left")
         left.set(xscale="log", ylabel="CLM + KL (nats/token)")
         left.minorticks_off()
@@ -49,7 +53,7 @@ def figure(found: Sequence[Curve], titles: Mapping[str, str]) -> Figure:
         left.set_xticks(ticks, [short(float(f"{tick:.2g}")) for tick in ticks])
         _draw_held_out(right, own)
     axes[-1, 0].set_xlabel("training tokens of a run")
-    page.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    page.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(own))
     return page
 
 
@@ -79,11 +83,6 @@ def _draw_curve(axis: Axes, curve: Curve) -> None:
     axis.fill_between(grid, low, high, color=color, alpha=0.15, lw=0)
     axis.plot(grid[inside], value[inside], color=color)
     axis.plot(grid[~inside], value[~inside], color=color, linestyle="--")
-    # An interval that says nothing may span decades; the axis follows points and curves.
-    seen = [*curve.points["loss"], *value]
-    reach = np.array([min(seen), max(seen)]) + 0.05 * np.ptp(seen) * np.array([-1, 1])
-    limits = (*axis.get_ylim(), *reach) if axis.get_autoscaley_on() is False else tuple(reach)
-    axis.set_ylim(min(limits), max(limits))
 
 
 def _grid(curve: Curve, fit: Fit) -> np.ndarray:
@@ -99,7 +98,8 @@ def _draw_held_out(axis: Axes, own: Sequence[Curve]) -> None:
         one, look = curve.held_out, style.method_look(Method.parse(curve.method))
         mark = {"color": look["color"], "marker": look["marker"], "markersize": 4}
         if one.refusal:
-            axis.text(place, one.truth, "  refused", fontsize=7, va="center")
+            axis.annotate("refused", (place, one.truth), (0, 5), textcoords="offset points",
+                          ha="center", fontsize=7)  # fmt: skip
         else:
             axis.vlines(place - 0.12, one.low, one.high, color=look["color"])
             axis.plot(place - 0.12, one.value, **mark | {"marker": "_", "markersize": 7})

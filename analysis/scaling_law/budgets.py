@@ -42,11 +42,13 @@ class Prediction:
     """The loss at ``factor`` times the pair's tokens, foretold by runs of smaller budgets.
 
     ``value``, ``low`` and ``high`` (95%, nats a token) are NaN where ``refusal`` says why there is
-    no number. ``measured`` is the end loss of each seed that was trained for that budget, if any.
+    no number. ``measured`` is the end loss of each seed that was trained for that budget, if any;
+    ``seeds`` counts those that foretold it.
     """
 
     factor: float
     tokens: float
+    seeds: int
     value: float = math.nan
     low: float = math.nan
     high: float = math.nan
@@ -84,6 +86,10 @@ class Curve:
     def predictions(self) -> tuple[Prediction, ...]:
         """All of them, by growing budget."""
         return (self.held_out, *self.beyond)
+
+    def at(self, factor: float) -> Prediction | None:
+        """The prediction at a multiple of the pair's tokens; None where there is none."""
+        return next((one for one in self.predictions if one.factor == factor), None)
 
 
 def curves(suite: Suite, root: Path) -> list[Curve]:
@@ -138,13 +144,10 @@ def _curve(pair: str, method: str, points: pd.DataFrame, largest: float) -> Curv
 def _beyond(points: pd.DataFrame, held_out: Prediction, factor: float, tokens: float) -> Prediction:
     """A prediction of what was never trained, by a law that has foretold what was."""
     found = predict(points, factor, tokens)
-    if found.refusal:
-        return found
-    reason = fit_law(points["tokens"], points["loss"]).unidentified
-    if not held_out.foretold:
-        missed = held_out.refusal or "its interval does not hold what was measured"
-        reason = f"the law did not foretell ×{held_out.factor:g}: {missed}"
-    return Prediction(factor, tokens, refusal=reason) if reason else found
+    missed = "" if held_out.foretold else f"the law did not foretell ×{held_out.factor:g}"
+    reason = found.refusal if held_out.refusal else missed or found.refusal
+    reason = reason or missed or fit_law(points["tokens"], points["loss"]).unidentified
+    return Prediction(factor, tokens, found.seeds, refusal=reason) if reason else found
 
 
 def predict(points: pd.DataFrame, factor: float, tokens: float) -> Prediction:
@@ -156,7 +159,8 @@ def predict(points: pd.DataFrame, factor: float, tokens: float) -> Prediction:
     budgets over the same ratio brought, which any curve that flattens out stays within.
     """
     below, at = points[points["factor"] < factor], points[points["factor"] == factor]
-    found = Prediction(factor, tokens, measured=dict(zip(at["seed"], at["loss"], strict=True)))
+    measured = dict(zip(at["seed"], at["loss"], strict=True))
+    found = Prediction(factor, tokens, below["seed"].nunique(), measured=measured)
     try:
         fit = fit_law(below["tokens"], below["loss"])
     except FitError as refusal:
@@ -170,7 +174,7 @@ def predict(points: pd.DataFrame, factor: float, tokens: float) -> Prediction:
     if decades < MIN_DECADES:
         refusal = f"the budgets span {decades:.2g} decades of tokens, not {MIN_DECADES}"
     elif ratio > last / first:
-        refusal = f"×{ratio:.3g} beyond the largest budget, and they span ×{last / first:.3g} alone"
+        refusal = f"further beyond the largest budget than the budgets span (×{last / first:.3g})"
     elif high - low > fall:
         refusal = (
             f"the interval is {high - low:.2g} wide, more than the {fall:.2g} nats that the last "

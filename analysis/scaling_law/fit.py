@@ -125,7 +125,7 @@ class Fit:
     def unidentified(self) -> str:
         """Why the points do not determine E and beta, or ''. A bound reached is no answer."""
         low, high = self.beta_interval
-        if (self.scan.B0 <= 0).any():
+        if self._linear(0.0, np.ones_like(self.scan.beta), 0)[0] <= 0:
             return "a constant loss fits the points as well"
         if self.E_interval[0] <= 0:
             return "an irreducible loss of 0 fits the points as well"
@@ -155,7 +155,7 @@ def fit_law(tokens: Sequence[float], loss: Sequence[float]) -> Fit:
     tokens, loss = _checked("tokens", tokens), _checked("loss", loss)
     budgets = len(np.unique(tokens))
     if budgets < MIN_BUDGETS:
-        raise FitError(f"{budgets} budgets: three unknowns need at least {MIN_BUDGETS}")
+        raise FitError(f"three unknowns need {MIN_BUDGETS} budgets or more; there are {budgets}")
     slope = np.polyfit(np.log(tokens), loss, 1)[0]
     if slope >= 0 or np.ptp(loss) == 0:
         raise FitError(f"the loss does not fall with tokens (slope {slope:+.2g} nats per e-fold)")

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.names import titled
 from analysis.results import spread
 from analysis.tables.render import Table, blocks
 from eval.calibration.sums import SequenceSums, compare
@@ -31,14 +32,15 @@ def write(name: str, suite: Suite, root: Path) -> None:
     frame = pd.DataFrame([_row(Layout(root), run, runs) for run in runs])
     header = ["Pair", "Method", "Seed", "Full-ECE", "95%", "floor", "15 bins", "floor", "ECE"]
     header += ["− vanilla KD", "95%", "p"]
-    Table(
+    table = Table(
         title=f"Calibration of the students of Table 4 (scale {suite.scale})",
         header=header,
         rows=[_cells(row) for _, row in frame.iterrows()],
         notes=_notes(frame),
         left=2,
         blocks=blocks(frame["pair"].tolist()),
-    ).write(root / "tables", name, frame)
+    )
+    titled(suite, table).write(root / "tables", name, frame)
 
 
 def _row(layout: Layout, run: RunId, runs: list[RunId]) -> dict[str, Any]:

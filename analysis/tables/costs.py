@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.names import titled
 from analysis.results import over_seeds, run_keys
 from analysis.tables.render import Table, blocks, plus_minus
 from tad.experiment.config import Suite
@@ -138,4 +139,4 @@ def _notes(frame: pd.DataFrame) -> list[str]:
 def write(name: str, suite: Suite, root: Path) -> None:
     """Write the table of a root. Raises RecordError for a missing record."""
     frame = costs_frame(suite, root)
-    costs_table(suite, frame).write(root / "tables", name, frame)
+    titled(suite, costs_table(suite, frame)).write(root / "tables", name, frame)

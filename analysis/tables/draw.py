@@ -24,6 +24,7 @@ TABLES = {
     "heldout": "analysis.tables.heldout:write",
     "ablations": "analysis.tables.heldout:write",
     "controls": "analysis.controls.table:write",
+    "betas": "analysis.tables.betas:write",
     "calibration": "analysis.tables.calibration:write",
     "costs": "analysis.tables.costs:write",
     "audit": "analysis.reported.audit:write_page",

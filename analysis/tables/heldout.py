@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis.names import titled
 from analysis.results import heldout_frame, over_seeds
+from analysis.tables.notes import setting_notes
 from analysis.tables.render import Table, blocks, plus_minus
 from tad.experiment.config import Suite
 from tad.methods import Method
@@ -42,11 +44,12 @@ def write(name: str, suite: Suite, root: Path) -> None:
         f"Validation split, scale {suite.scale}, nats a token; mean and 95% t interval over "
         "seeds, or one seed as measured. T is the teacher, S the student; lower is better."
     )
-    Table(
+    made = Table(
         title=suite.items[name].title or name,
         header=["Stage", "Pair", "Method", "Seeds", *METRICS.values()],
         rows=rows,
-        notes=(note,),
+        notes=[note, *setting_notes(suite, suite.runs(name))],
         left=3,
         blocks=blocks(table["pair"].tolist()),
-    ).write(root / "tables", name, table)
+    )
+    titled(suite, made).write(root / "tables", name, table)

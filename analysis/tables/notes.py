@@ -17,9 +17,8 @@ from tad.experiment.run_id import RunId
 from tad.methods import Method
 
 
-def setting_notes(suite: Suite, item: str) -> list[str]:
-    """Notes on the runs of an item, as sentences."""
-    runs = suite.runs(item)
+def setting_notes(suite: Suite, runs: Sequence[RunId]) -> list[str]:
+    """Notes on the runs of a table, as sentences."""
     makers = (
         _optimisation,
         _budgets,
@@ -52,8 +51,10 @@ def _columns(entries: Iterable[Mapping[str, Any]]) -> str:
     return ", ".join(dict.fromkeys(entry["column"] for entry in entries))
 
 
-def _methods(runs: Sequence[RunId]) -> list[Method]:
-    return list(dict.fromkeys(run.method for run in runs))
+def _methods(runs: Iterable[RunId]) -> list[Method]:
+    """The methods of runs, whatever their weights, rates and budgets."""
+    own = (Method.of(run.method.name, **run.method.parameters) for run in runs)
+    return list(dict.fromkeys(own))
 
 
 def _labels(methods: Iterable[Method]) -> str:

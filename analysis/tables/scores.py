@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.names import titled
 from analysis.reported import values as reported
 from analysis.results import TASKS, half_width, row_name, spread
+from analysis.tables.notes import math_notes, setting_notes
 from analysis.tables.render import Table, blocks, plus_minus
 from tad.command import UserError
 from tad.experiment.config import Suite
@@ -81,6 +83,7 @@ def write(name: str, suite: Suite, root: Path) -> None:
     fewshot = "fewshot.json" in RECORDS[name]
     notes = _fewshot_notes if fewshot else _math_notes
     notes = [*scores.notes, *notes(suite, name, [record for _, record in found])]
+    notes += setting_notes(suite, suite.runs(name))
     missing = [m for m in suite.items[name].methods if m not in suite.select.methods]
     if missing:
         notes.append(f"Rows of the paper that this scale does not run: {', '.join(missing)}.")
@@ -92,7 +95,7 @@ def write(name: str, suite: Suite, root: Path) -> None:
     else:
         table = _by_task(title, scores, notes, printed, within=ALIKE if fewshot else 0.0)
     numbers = _bounds(scores, printed) if fewshot else _halves(scores)
-    table.write(root / "tables", name, numbers)
+    titled(suite, table).write(root / "tables", name, numbers)
 
 
 # --- From records to means -----------------------------------------------------------------------
@@ -359,13 +362,13 @@ def _fewshot_notes(suite: Suite, name: str, records: Sequence[dict[str, Any]]) -
     if name == "table1":
         notes.append(
             "The paper quotes the baselines of its Table 1 from another paper, with another corpus "
-            "and budget. Here every row is a run of this project under one setting."
+            "and budget. Here every row is a run of this project on one corpus, and but for those "
+            "named below on one budget."
         )
     if name == "table4":
         notes.append(
             "F-ECE: Full-ECE in percent, 10 bins, lower is better; its intervals and noise floor "
-            "are in the table of calibration. CLM (Mat.) trains on as many tokens as have the "
-            "FLOPs of TAD."
+            "are in the table of calibration."
         )
     if name != "table2":
         notes.append(f"Bold: the best of a pair and column, and what is within {ALIKE} of it.")
@@ -414,7 +417,7 @@ def _math_notes(suite: Suite, name: str, records: Sequence[dict[str, Any]]) -> l
         f"Graded as the reference protocol does (compat). A strict grader disagrees on {differ} of "
         f"{items} answers; {truncated} answers were cut off by the cap on their length."
     )
-    return [*notes, *_silent_notes(entries)]
+    return [*notes, *math_notes(records), *_silent_notes(entries)]
 
 
 def _reference_notes(suite: Suite, name: str) -> list[str]:

@@ -78,7 +78,9 @@ def table5(suite: Suite, found: Sequence[Curve]) -> Table:
     ours = {(curve.pair, curve.method): curve for curve in found}
     printed, paper = _printed(), suite.scale == "paper"
     rows, keys = [], []
-    for pair, method in dict.fromkeys([*printed, *ours]):
+    order = dict.fromkeys([*printed, *ours])
+    pairs = list(dict.fromkeys(pair for pair, _ in order))
+    for pair, method in sorted(order, key=lambda key: pairs.index(key[0])):
         curve = ours.get((pair, method))
         cells = _cells(curve) if curve else ["not run at this scale"]
         rows.append([pair, Method.parse(method).label, *cells])
@@ -86,10 +88,10 @@ def table5(suite: Suite, found: Sequence[Curve]) -> Table:
             rows.append(["", "  as printed", *_printed_cells(printed[pair, method], largest)])
         keys += [pair] * (len(rows) - len(keys))
     return Table(
-        title=f"Table 5. Validation loss beyond the budgets trained (scale {suite.scale})",
+        title=f"{suite.items[ITEM].title} (scale {suite.scale})",
         header=header,
         rows=[[*row, *[""] * (len(header) - len(row))] for row in rows],
-        notes=[*_notes(suite, found), *setting_notes(suite, ITEM)],
+        notes=[*_notes(suite, found), *setting_notes(suite, suite.runs(ITEM))],
         left=2,
         blocks=blocks(keys),
     )
@@ -98,9 +100,11 @@ def table5(suite: Suite, found: Sequence[Curve]) -> Table:
 def _cells(curve: Curve) -> list[str]:
     """Budgets, the held-out one foretold and measured, those beyond, E and exponent."""
     below = curve.points[curve.points["factor"] < curve.held_out.factor]
-    budgets = below["tokens"]
+    budgets = below["tokens"].unique()
     cells = [
-        f"{budgets.nunique()}, {short(budgets.min())} to {short(budgets.max())}",
+        f"{len(budgets)}: {', '.join(short(tokens) for tokens in budgets)}"
+        if len(budgets)
+        else "0",
         _foretold(curve.held_out),
         _measured(curve.held_out),
         *(_foretold(one) for one in curve.beyond),
@@ -162,13 +166,16 @@ def _notes(suite: Suite, found: Sequence[Curve]) -> list[str]:
         "the budgets reach, an interval wider than the last fall over the same ratio, or a law "
         "that has not foretold the held-out budget or is not identified.",
     ]
-    reasons: dict[str, list[str]] = {}
     for curve in found:
+        reasons: dict[str, list[str]] = {}
         for one in curve.predictions:
             if one.refusal:
-                name = f"{pair_title(suite, curve.pair)}, {Method.parse(curve.method).label}"
-                reasons.setdefault(f"{name}: {one.refusal}", []).append(f"×{one.factor:g}")
-    return [*notes, *(f"{', '.join(at)} refused for {why}." for why, at in reasons.items())]
+                reasons.setdefault(one.refusal, []).append(f"×{one.factor:g}")
+        if reasons:
+            name = f"{pair_title(suite, curve.pair)}, {Method.parse(curve.method).label}"
+            text = "; ".join(f"{' and '.join(at)}: {why}" for why, at in reasons.items())
+            notes.append(f"Refused for {name}: {text}.")
+    return notes
 
 
 def write(name: str, suite: Suite, root: Path) -> None:

@@ -18,7 +18,7 @@ from tad.experiment.layout import Layout
 from .conftest import CONFIG
 
 PAIRS = ("qwen1.5-1.8b_0.5b", "phi2_1b")
-ITEMS = ("table1", "table4", "table5", "figure1", "figure2", "heldout")
+ITEMS = ("table1", "table4", "figure1", "figure2", "heldout")
 CLM = "clm"
 
 

@@ -31,11 +31,9 @@ from analysis.claims.metrics import (
     SPEED,
     task_accuracy,
 )
-from analysis.claims.scaling import EXTRAPOLATED, beyond
 from analysis.claims.statistics import CONTRADICTED, NOT_TESTABLE, SUPPORTED, UNDECIDED
 from analysis.paired import ItemsError, paired_items, paired_tests, read_items
 from tad.experiment.layout import Layout
-from tad.methods import Method
 from tad.records import RecordError
 
 from ..invented import (
@@ -115,45 +113,6 @@ def test_a_margin_asks_for_not_worse(root):
     loose = claim("loose", compare(KL, ["heldout"], [KD], [CLM], LOWER, margin=20))
     judged, _ = judge(suite_of(), root, [strict, loose])
     assert [entry.verdict for entry in judged] == [UNDECIDED, SUPPORTED]
-
-
-def budgets(root, seeds, factors, gap=0.1):
-    """Invented runs of item ``budgets`` whose loss follows a law; TAD is below by ``gap``."""
-    suite = suite_of(seeds=seeds, pairs=["phi2_1b"], items=["budgets"])
-    methods = [str(Method.of(m, x=x)) for m in ("vanilla_kd", "tad") for x in factors]
-    item = suite.items["budgets"].model_copy(update={"methods": methods})
-    select = suite.select.model_copy(update={"methods": methods})
-    corpora = {name: c.model_copy(update={"tokens": 10**9}) for name, c in suite.corpora.items()}
-    more = {"select": select, "items": suite.items | {"budgets": item}, "corpora": corpora}
-    pair = suite.pairs["phi2_1b"].model_copy(update={"tokens": {"scratch": 1_000_000}})
-    suite = suite.model_copy(update=more | {"pairs": suite.pairs | {"phi2_1b": pair}})
-    rng = np.random.default_rng(0)
-    for run in suite.runs():
-        tokens = 1e6 * run.method.shared["x"]
-        nll = 3 - gap * (run.method.name == "tad") + 30 / tokens**0.33 + 1e-4 * rng.normal()
-        metrics = {"nll": {"mean": nll}, "kl": {"mean": 0.2}}
-        put(Layout(root).run(run) / "heldout.json", {"metrics": metrics})
-    return suite
-
-
-def test_a_larger_budget_is_measured_where_it_was_trained(tmp_path):
-    suite = budgets(tmp_path, (0, 1, 2), (0.1, 0.2, 0.5, 1, 2, 5))
-    [judged], _ = judge(suite, tmp_path, [claim("x5", beyond(TAD, KD, 5))])
-    assert judged.finding.effect == pytest.approx(-0.1, abs=0.001)
-    assert judged.verdict == SUPPORTED and judged.finding.remarks == ()
-    other = suite_of(pairs=PAIRS[:1])
-    [judged], _ = judge(other, tmp_path, [claim("x5", beyond(TAD, KD, 5))])
-    assert "does not train the runs of budgets" in judged.finding.reason
-
-
-def test_beyond_the_budgets_a_law_decides_or_is_refused(tmp_path):
-    suite = budgets(tmp_path, (0, 1, 2), (0.05, 0.1, 0.2, 0.5, 1, 2, 5))
-    [judged], _ = judge(suite, tmp_path, [claim("x50", beyond(TAD, KD, 50))])
-    assert judged.finding.effect == pytest.approx(-0.1, abs=0.02)
-    assert judged.finding.remarks == (EXTRAPOLATED,)
-    suite = budgets(tmp_path, (0, 1, 2), (0.1, 0.2, 0.5, 1, 2, 5))
-    [judged], _ = judge(suite, tmp_path, [claim("x500", beyond(TAD, KD, 500))])
-    assert judged.verdict == NOT_TESTABLE and "no law goes that far" in judged.finding.reason
 
 
 def test_the_error_of_items_is_that_of_the_paired_bootstrap(tmp_path):

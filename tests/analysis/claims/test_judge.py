@@ -91,7 +91,7 @@ def test_pairs_that_disagree_are_named(tmp_path):
 
 @pytest.fixture(scope="module")
 def written(root):
-    suite = suite_of(items=("table1", "table4", "table5", "figure1", "figure2", "heldout"))
+    suite = suite_of(items=("table1", "table4", "figure1", "figure2", "heldout"))
     command.write(suite, root)
     frame = pd.read_csv(root / "tables" / "claims.csv").set_index("id")
     return suite, root, frame

@@ -89,12 +89,14 @@ class Target:
 
     ``needs`` are items of which a scale must select one, if any; of their runs ``reads`` names the
     files that are read, where that is not what RECORDS says of an item, and ``also`` more of them.
+    ``design`` says that the primary claims (DESIGN) are read as well.
     """
 
     draws: tuple[Drawn, ...]
     needs: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
+    design: bool = False
 
 
 def _table(name: str, label: str, caption: str, category: str = "Tables") -> Drawn:
@@ -191,6 +193,7 @@ TARGETS: dict[str, Target] = {
         ),
         needs=CONTROL_ITEMS,
         also=("train.jsonl",),
+        design=True,
     ),
     "selection": Target(
         draws=(_figure("selection", "MiniPLM scores"),), needs=("an item with selected rows",)
@@ -198,7 +201,10 @@ TARGETS: dict[str, Target] = {
     "gradients": Target(draws=(_figure("gradients", "Gradient of tail logits (Section 2.1)"),)),
     "labels": Target(draws=(_figure("labels", "TAD and DKD against the label"),)),
     "audit": Target(draws=(_AUDIT,)),
-    "claims": Target(draws=(_CLAIMS,)),
+    "claims": Target(draws=(_CLAIMS,), design=True),
+    "provenance": Target(
+        draws=(_table("provenance", "What code made the records", "provenance", "Provenance"),)
+    ),
 }
 """All of them by name."""
 
@@ -233,7 +239,7 @@ def drawn(suite: Suite) -> Iterator[tuple[str, Drawn]]:
 
 def target_records(suite: Suite, name: str) -> list[str]:
     """The records that a target is made of, relative to the root."""
-    if name in ("claims", "costs"):
+    if name in ("claims", "costs", "provenance"):
         return all_records(suite)
     if name == "selection":
         names = ("selection.json", COMPANIONS["selection.json"])

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,6 +40,7 @@ from analysis.claims.statistics import (
     holm,
     verdict,
 )
+from analysis.provenance import alert
 from analysis.results import draw_command
 from analysis.tables.render import Table, blocks
 from tad.experiment.config import Suite
@@ -221,11 +223,12 @@ def _notes(suite: Suite, numbers: pd.DataFrame) -> list[str]:
 def write(suite: Suite, root: Path) -> None:
     """Write both tables of a root. Raises UserError for a record that is missing or broken."""
     whole, parts = judge(suite, root)
+    told = alert(suite, root)
     for name, numbers in (
         ("claims", frame(whole, parts)),
         ("claims_by_pair", frame(parts) if parts else frame(whole).iloc[:0]),
     ):
-        table = claims_table(suite, numbers, by_pair=name != "claims")
+        table = replace(claims_table(suite, numbers, by_pair=name != "claims"), alert=told)
         csv = numbers[[column for column in numbers if not column.startswith("_")]]
         table.write(root / "tables", name, csv)
 

@@ -27,6 +27,7 @@ TABLES = {
     "betas": "analysis.tables.betas:write",
     "calibration": "analysis.tables.calibration:write",
     "costs": "analysis.tables.costs:write",
+    "provenance": "analysis.provenance:write",
     "audit": "analysis.reported.audit:write_page",
 }
 """What writes each table: a function of its name, the suite and the root."""

@@ -23,6 +23,7 @@ th {{border-bottom: 2px solid #333}}
 """
 _STYLE = """tr.block td {{border-top: 2px solid #999}}
 th:nth-child(-n+{left}), td:nth-child(-n+{left}) {{text-align: left}}
+p.alert {{color: #C00000; font-weight: bold}}
 caption, p {{text-align: left; max-width: 60em; padding-bottom: .8em}}"""
 
 _LATEX = str.maketrans(
@@ -44,7 +45,8 @@ class Table:
     """Cells as text, in reading order.
 
     The first ``left`` columns are words, the rest numbers. ``bold`` holds (row, column) of the
-    cells to mark; a rule is drawn above each row whose number is in ``blocks``.
+    cells to mark; a rule is drawn above each row whose number is in ``blocks``. ``alert`` is what a
+    reader has to know first, in red on a page.
     """
 
     title: str
@@ -54,6 +56,7 @@ class Table:
     left: int = 1
     bold: frozenset[tuple[int, int]] = field(default_factory=frozenset)
     blocks: frozenset[int] = field(default_factory=frozenset)
+    alert: str = ""
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -76,7 +79,8 @@ class Table:
         lines[0] = [cell.replace("|", "\\|") for cell in lines[0]]
         table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
         notes = "".join(f"\n{note}\n" for note in self.notes)
-        return f"# {self.title}\n\n{table}{notes}"
+        alert = f"**{self.alert}**\n\n" if self.alert else ""
+        return f"# {self.title}\n\n{alert}{table}{notes}"
 
     def page(self) -> str:
         """A page of its own."""
@@ -93,6 +97,8 @@ class Table:
         body += "".join(line(row, "td", number) for number, row in enumerate(self.rows))
         body = f"<table><caption>{html.escape(self.title)}</caption>{body}</table>"
         body += "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
+        if self.alert:
+            body = f'<p class="alert">{html.escape(self.alert)}</p>{body}'
         return page(self.title, body, _STYLE.format(left=self.left))
 
     def latex(self) -> str:
@@ -107,7 +113,8 @@ class Table:
                 for column, cell in enumerate(row)
             ]
             lines.append(" & ".join(cells) + r" \\")
-        notes = "".join(f"\n\\par\\smallskip\\footnotesize {latex(note)}" for note in self.notes)
+        told = [*([self.alert] if self.alert else []), *self.notes]
+        notes = "".join(f"\n\\par\\smallskip\\footnotesize {latex(note)}" for note in told)
         inner = "\n".join(lines)
         return (
             f"\\begin{{table}}\n\\centering\n\\caption{{{latex(self.title)}}}\n"

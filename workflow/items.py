@@ -40,6 +40,9 @@ COMPANIONS = {
 """What is written beside a record, and paired tests read."""
 
 
+CONTROL_ITEMS = ("primary", "controls", "divergences")
+"""Items that the table and figure of controls are made of."""
+
 DESIGN = "config/claims.yaml"
 """What the primary claims are; read by claims, and kept with them."""
 
@@ -85,12 +88,13 @@ class Target:
     """What is asked for by name.
 
     ``needs`` are items of which a scale must select one, if any; of their runs ``reads`` names the
-    files that are read, where that is not what RECORDS says of an item.
+    files that are read, where that is not what RECORDS says of an item, and ``also`` more of them.
     """
 
     draws: tuple[Drawn, ...]
     needs: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
 
 
 def _table(name: str, label: str, caption: str, category: str = "Tables") -> Drawn:
@@ -180,6 +184,14 @@ TARGETS: dict[str, Target] = {
         draws=(_table("costs", "Costs of the runs", "costs"),),
         needs=("table1", "table4", "table7"),
     ),
+    "controls": Target(
+        draws=(
+            _table("controls", "TAD and its controls", "controls", "Controls"),
+            _figure("controls", "TAD and its controls", "Controls"),
+        ),
+        needs=CONTROL_ITEMS,
+        also=("train.jsonl",),
+    ),
     "selection": Target(
         draws=(_figure("selection", "MiniPLM scores"),), needs=("an item with selected rows",)
     ),
@@ -221,16 +233,17 @@ def drawn(suite: Suite) -> Iterator[tuple[str, Drawn]]:
 
 def target_records(suite: Suite, name: str) -> list[str]:
     """The records that a target is made of, relative to the root."""
-    if name in suite.items:
-        return item_records(suite, name)
     if name in ("claims", "costs"):
         return all_records(suite)
     if name == "selection":
         names = ("selection.json", COMPANIONS["selection.json"])
         return [f"{selection_folder(r)}/{each}" for r in selection_runs(suite) for each in names]
     target = TARGETS[name]
-    runs = [run for item in target.needs if item in suite.select.items for run in suite.runs(item)]
-    return [f"runs/{run}/{file}" for run in dict.fromkeys(runs) for file in target.reads]
+    items = [item for item in target.needs if item in suite.select.items]
+    of_items = [file for item in items for file in item_records(suite, item)]
+    runs = dict.fromkeys(run for item in items for run in suite.runs(item))
+    more = [f"runs/{run}/{file}" for run in runs for file in target.reads or target.also]
+    return list(dict.fromkeys(more if target.reads else of_items + more))
 
 
 def selection_runs(suite: Suite) -> list[RunId]:

@@ -101,7 +101,9 @@ def compare_couples(
         parts = []
         for each, couple in itertools.product(metrics, there):
             parts += _parts(evidence, each, runs, *couple, asked)
-        return _findings(parts, metrics[0], lacking, asked.counts)
+        several = len(metrics) * len(there) > 1
+        told = [] if several else _by_teacher(evidence, metrics[0], runs, *there[0])
+        return _findings(parts, metrics[0], lacking, asked.counts, told)
 
     return statistic
 
@@ -170,13 +172,17 @@ def _parts(
 
 
 def _findings(
-    parts: list[Part], metric: Metric, lacking: Sequence[str], margin: float = math.nan
+    parts: list[Part],
+    metric: Metric,
+    lacking: Sequence[str],
+    margin: float = math.nan,
+    told: Sequence[str] = (),
 ) -> list[Finding]:
     """A finding over all pairs, and where there are several for each pair that every part has."""
     if not parts:
         raise NotTestable("no pair runs both methods")
     names = ", ".join(map(row_name, dict.fromkeys(lacking)))
-    remarks = [f"without {names}, which this scale does not run"] if names else []
+    remarks = [*told, *([f"without {names}, which this scale does not run"] if names else [])]
     pairs = [pair for pair in parts[0].estimates if all(pair in part.estimates for part in parts)]
     if len(pairs) == 1:
         remarks.append(f"one pair, {pairs[0]}")
@@ -219,18 +225,49 @@ def differences(
 ) -> dict[str, Estimate]:
     """Ours less theirs by pair, over the seeds that both have; log ratios for ``ratio`` metrics."""
     found = {}
+    for pair, couples in _couples(evidence, runs, ours, theirs).items():
+        known = item_error(evidence, list(couples.values()), metric.task) if metric.items else 0.0
+        found[pair] = estimate(_gaps(evidence, metric, couples), known)
+    return found
+
+
+Couples = dict[int, tuple[Path, Path]]
+"""The folders of two methods by seed."""
+
+
+def _couples(evidence: Evidence, runs: Runs, ours: str, theirs: str) -> dict[str, Couples]:
+    """By pair, where both methods share a seed."""
+    found = {}
     for pair, methods in runs.items():
         mine, other = (_folders(evidence, methods, method) for method in (ours, theirs))
         seeds = [seed for seed in mine if seed in other or None in other]
-        if not seeds:
-            continue
-        couples = [(mine[seed], other.get(seed) or other[None]) for seed in seeds]
-        values = np.array([[evidence.value(f, metric) for f in couple] for couple in couples])
-        if metric.ratio:
-            values = np.log(values)
-        known = item_error(evidence, couples, metric.task) if metric.items else 0.0
-        found[pair] = estimate(values[:, 0] - values[:, 1], known)
+        if seeds:
+            found[pair] = {seed: (mine[seed], other.get(seed) or other[None]) for seed in seeds}
     return found
+
+
+def _gaps(evidence: Evidence, metric: Metric, couples: Couples) -> np.ndarray:
+    """Ours less theirs of each seed."""
+    values = np.array([[evidence.value(f, metric) for f in both] for both in couples.values()])
+    values = np.log(values) if metric.ratio else values
+    return values[:, 0] - values[:, 1]
+
+
+def _by_teacher(
+    evidence: Evidence, metric: Metric, runs: Runs, ours: str, theirs: str
+) -> list[str]:
+    """Means of the seeds of each teacher, where the seeds of a pair have several."""
+    told = []
+    for pair, couples in _couples(evidence, runs, ours, theirs).items():
+        of_seed = [evidence.suite.teacher(pair, seed) for seed in couples if seed is not None]
+        teachers = dict.fromkeys(of_seed)
+        if len(teachers) > 1:
+            gaps = _gaps(evidence, metric, couples)
+            means = [gaps[[t == teacher for t in of_seed]].mean() for teacher in teachers]
+            shown = [100 * math.expm1(mean) if metric.ratio else mean for mean in means]
+            unit = f" {metric.unit}".replace(" %", "%")
+            told.append(f"by teacher of {pair}: {', '.join(f'{x:+.3g}{unit}' for x in shown)}")
+    return told
 
 
 def _folders(

@@ -22,7 +22,7 @@ def beyond(ours: str, theirs: str, factor: float) -> Statistic:
     """
 
     def statistic(evidence: Evidence) -> list[Finding]:
-        estimates, refused = {}, []
+        estimates, refused, told = {}, [], []
         for pair, found in _table5(evidence).items():
             both = [found[name].at(factor) for name in (ours, theirs) if name in found]
             if len(both) < 2 or None in both:
@@ -32,6 +32,7 @@ def beyond(ours: str, theirs: str, factor: float) -> Statistic:
                 refused.append(f"{pair}: {reason}")
             else:
                 estimates[pair] = _gap(*both)
+                told += [] if both[0].measured else ["extrapolated by the law of smaller budgets"]
         if not (estimates or refused):
             names = f"{row_name(ours)} and {row_name(theirs)}"
             raise NotTestable(f"scale {evidence.suite.scale} does not run both {names}")
@@ -39,7 +40,7 @@ def beyond(ours: str, theirs: str, factor: float) -> Statistic:
             raise NotTestable(f"no prediction: {refused[0]}")
         what = f"{row_name(ours)} − {row_name(theirs)}: CLM + KL at ×{factor:g} tokens"
         part = Part(what, estimates, -1)
-        remarks = [f"no prediction for {reason}" for reason in refused]
+        remarks = [*dict.fromkeys(told), *(f"no prediction for {reason}" for reason in refused)]
         scopes = [ALL, *(estimates if len(estimates) > 1 else [])]
         return [find([part], s, LOSS.unit, remarks=remarks) for s in scopes]
 

@@ -23,6 +23,7 @@ TABLES = {
     "table9": "analysis.tables.table9:write",
     "heldout": "analysis.tables.heldout:write",
     "ablations": "analysis.tables.heldout:write",
+    "controls": "analysis.controls.table:write",
     "betas": "analysis.tables.betas:write",
     "calibration": "analysis.tables.calibration:write",
     "costs": "analysis.tables.costs:write",

@@ -90,6 +90,11 @@ def test_the_primary_claims_on_runs_of_their_item(tmp_path):
     assert verdicts["avg-kd"] == SAME and len(verdicts) == 8
     assert {entry.finding.replicates for entry in whole} == {6}
     assert {entry.tested for entry in whole} == {8}
+    assert not any("by teacher" in remark for e in whole for remark in e.finding.remarks)
     assert {entry.claim.id for entry in pairs} == {"primary-nll-alone", "primary-avg-kd"}
+    pair = suite.pairs["phi2_1b"].model_copy(update={"teachers_of_seeds": {"other": [3, 4, 5]}})
+    two = suite.model_copy(update={"pairs": suite.pairs | {"phi2_1b": pair}})
+    [kl] = [e for e in judge(two, tmp_path, claims)[0] if e.claim.id == "primary-kl-kd-phi2"]
+    assert any("by teacher of phi2_1b: -1" in remark for remark in kl.finding.remarks)
     other = load_suite(CONFIG / "smoke.yaml")
     assert {e.verdict for e in judge(other, tmp_path, claims)[0]} == {NOT_TESTABLE}

@@ -50,7 +50,7 @@ def beyond(ours: str, theirs: str, factor: float) -> Statistic:
 def _table5(evidence: Evidence) -> dict[str, dict[str, Curve]]:
     """The budgets of Table 5 by pair and method, read once. Raises NotTestable without them."""
     suite, key = evidence.suite, evidence.root / ITEM
-    if not suite.runs(ITEM) or not set(suite.runs(ITEM)) <= set(suite.runs()):
+    if ITEM not in suite.select.items or not suite.runs(ITEM):
         raise NotTestable(f"scale {suite.scale} does not train the runs of Table 5")
     if key not in evidence._contents:
         found: dict[str, dict[str, Curve]] = {}

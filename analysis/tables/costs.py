@@ -15,7 +15,7 @@ import pandas as pd
 
 from analysis.names import titled
 from analysis.results import over_seeds, run_keys
-from analysis.tables.render import Table, blocks, plus_minus
+from analysis.tables.render import Table, control_note, controls_last, plus_minus
 from tad.experiment.config import Suite
 from tad.experiment.flops import EXECUTED, Assumptions, model_account, pair_account
 from tad.experiment.layout import Layout
@@ -88,6 +88,8 @@ def costs_table(suite: Suite, frame: pd.DataFrame) -> Table:
     order = [list(dict.fromkeys(frame[key])) for key in keys]
     named, rows = list(means["tokens"].index), []
     named.sort(key=lambda key: [of.index(part) for of, part in zip(order, key, strict=True)])
+    sorted_frame, rules = controls_last(pd.DataFrame(named, columns=keys), keys[:2])
+    named = list(sorted_frame.itertuples(index=False, name=None))
     for key in named:
         mean = {name: table.loc[key, "mean"] for name, table in means.items()}
         plain = means["petaflops"]["mean"].get((*key[:2], PLAIN))
@@ -109,9 +111,9 @@ def costs_table(suite: Suite, frame: pd.DataFrame) -> Table:
         title=f"Cost of every method, as run here (scale {suite.scale})",
         header=header,
         rows=rows,
-        notes=_notes(frame),
+        notes=[*_notes(frame), *control_note(frame["method"])],
         left=3,
-        blocks=blocks([key[:2] for key in named]),
+        blocks=rules,
     )
 
 

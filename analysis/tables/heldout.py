@@ -9,7 +9,7 @@ import pandas as pd
 from analysis.names import titled
 from analysis.notes import setting_notes
 from analysis.results import heldout_frame, over_seeds
-from analysis.tables.render import Table, blocks, plus_minus
+from analysis.tables.render import Table, control_note, controls_last, plus_minus
 from tad.experiment.config import Suite
 from tad.methods import Method
 
@@ -35,6 +35,7 @@ def heldout_table(frame: pd.DataFrame) -> pd.DataFrame:
 def write(name: str, suite: Suite, root: Path) -> None:
     """Write the held-out table of an item. Raises RecordError for a missing record."""
     table = heldout_table(heldout_frame(root, suite.runs(name)))
+    table, rules = controls_last(table, ["pair"])
     rows = [
         [row["stage"], row["pair"], Method.parse(row["method"]).label, str(row["seeds"])]
         + [plus_minus(row[metric], row[f"{metric}_half"], 4) for metric in METRICS]
@@ -48,8 +49,8 @@ def write(name: str, suite: Suite, root: Path) -> None:
         title=suite.items[name].title or name,
         header=["Stage", "Pair", "Method", "Seeds", *METRICS.values()],
         rows=rows,
-        notes=[note, *setting_notes(suite, suite.runs(name))],
+        notes=[note, *control_note(table["method"]), *setting_notes(suite, suite.runs(name))],
         left=3,
-        blocks=blocks(table["pair"].tolist()),
+        blocks=rules,
     )
     titled(suite, made).write(root / "tables", name, table)

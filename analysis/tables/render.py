@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
 from analysis.results import write_numbers
+from tad.methods import Method
 from tad.records import write_text
 
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>
@@ -118,6 +119,29 @@ class Table:
 def blocks(keys: Sequence[object]) -> frozenset[int]:
     """The rows whose key is another than that of the row above: where ``Table`` draws a rule."""
     return frozenset(at for at in range(1, len(keys)) if keys[at] != keys[at - 1])
+
+
+def is_control(row: str) -> bool:
+    """Whether a row is a control: a method's id, or a checkpoint or model in its place."""
+    return "/" not in row and Method.parse(row).control
+
+
+def controls_last(frame: pd.DataFrame, by: Sequence[str]) -> tuple[pd.DataFrame, frozenset[int]]:
+    """A frame with a column ``method``, its controls after the paper's rows within each group of
+    ``by`` (columns), and the rows above which a rule is drawn: a group's first, and its controls'.
+    """
+    groups = list(zip(*(frame[name] for name in by), strict=True))
+    first = {group: at for at, group in reversed(list(enumerate(groups)))}
+    keys = [(first[g], is_control(m)) for g, m in zip(groups, frame["method"], strict=True)]
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    return frame.iloc[order], blocks([keys[at] for at in order])
+
+
+def control_note(rows: Iterable[str]) -> list[str]:
+    """The note below a table with controls: which rows they are; nothing where there are none."""
+    names = ", ".join(Method.parse(row).label for row in dict.fromkeys(rows) if is_control(row))
+    told = f"In a block of their own, controls of ours that the paper does not have: {names}."
+    return [told] if names else []
 
 
 def latex(text: str) -> str:

@@ -20,7 +20,7 @@ from analysis.names import titled
 from analysis.notes import math_notes, setting_notes
 from analysis.reported import values as reported
 from analysis.results import TASKS, half_width, row_name, spread
-from analysis.tables.render import Table, blocks, plus_minus
+from analysis.tables.render import Table, blocks, control_note, is_control, plus_minus
 from tad.command import UserError
 from tad.experiment.config import Suite
 from tad.experiment.layout import Layout
@@ -83,7 +83,7 @@ def write(name: str, suite: Suite, root: Path) -> None:
     fewshot = "fewshot.json" in RECORDS[name]
     notes = _fewshot_notes if fewshot else _math_notes
     notes = [*scores.notes, *notes(suite, name, [record for _, record in found])]
-    notes += setting_notes(suite, suite.runs(name))
+    notes += [*control_note(row for _, row in rows), *setting_notes(suite, suite.runs(name))]
     missing = [m for m in suite.items[name].methods if m not in suite.select.methods]
     if missing:
         notes.append(f"Rows of the paper that this scale does not run: {', '.join(missing)}.")
@@ -110,7 +110,8 @@ def item_rows(suite: Suite, name: str) -> list[Row]:
         start = suite.pairs[pair].student.model
         points = [f"{model}/{at}" for model, at in suite.checkpoints(name) if model == start]
         others = [f"references/{other}" for own, other in suite.references_of(name) if own == pair]
-        rows += [(pair, row) for row in (*points[:1], *methods, *points[1:], *others)]
+        paper, controls = ([m for m in methods if is_control(m) == c] for c in (False, True))
+        rows += [(pair, row) for row in (*points[:1], *paper, *points[1:], *others, *controls)]
     run = {(run.pair, str(run.method)) for run in suite.runs(name)}
     return [row for row in rows if "/" in row[1] or row in run]
 
@@ -232,11 +233,11 @@ def _by_task(
     for key in scores.mean.index:
         bold |= {(len(rows), 2 + i) for i, column in enumerate(columns) if (key, column) in best}
         rows.append([key[0], row_name(key[1]), *_cells(scores.mean, scores.half, key, columns)])
-        keys.append(key[0])
+        keys.append((key[0], is_control(key[1])))
         if (theirs := _print_of(printed, key)) is not None:
             cells = [_cell(theirs.get(_print_name(c), math.nan), math.nan, c) for c in columns]
             rows.append(["", "  as printed", *cells])
-            keys.append(key[0])
+            keys.append(keys[-1])
     return Table(
         title=title,
         header=["Pair", "Method", *columns],

@@ -139,7 +139,7 @@ _FIELD = (
     Row(name="akl", label="Adaptive KL", divergence="tad.divergences:adaptive_kl", operations=48,
         colour=_PURPLE, line="-.", marker="h",
         parameters={"mu": Parameter(letter="m", default=0.5, high=1.0, symbol="μ", quiet=True)}),
-    Row(name="jeffreys", label="Symmetric KL", divergence="tad.divergences:jeffreys",
+    Row(name="jeffreys", label="Jeffreys", divergence="tad.divergences:jeffreys",
         operations=28, colour=_BLACK, line="-.", marker="X"),
 )  # fmt: skip
 

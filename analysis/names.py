@@ -1,7 +1,7 @@
 """What models and pairs are called where people read, so that tiny ones pass for no original.
 
 A model that a scale pre-trains itself shares the architecture with the original and nothing else:
-``phi-2 architecture, 1.7M``. One that is loaded keeps its name, as does a pair whose teacher is.
+``X architecture, 1.7M``. One that is loaded keeps its name, as does a pair whose teacher is.
 Sizes are the matrices of the configured shape, without norms and biases.
 """
 
@@ -27,14 +27,16 @@ def model_title(suite: Suite, model: str) -> str:
 
 
 def pair_title(suite: Suite, pair: str) -> str:
-    """Teacher and student of a pair; the pair's id where the teacher is the original."""
+    """Teacher and student of a pair; the pair's id where the teacher is the original, and before
+    them where the pair is not in the paper."""
     entry = suite.pairs[pair]
     if not _made_here(suite, entry.teacher):
         return pair
-    teacher = model_title(suite, entry.teacher)
+    student = _size(pair_account(suite, pair).student)
     if entry.student.model:
-        return f"{teacher} → {model_title(suite, entry.student.model)}"
-    return f"{teacher} → {_size(pair_account(suite, pair).student)}"
+        student = model_title(suite, entry.student.model)
+    both = f"{model_title(suite, entry.teacher)} → {student}"
+    return both if entry.printed else f"{pair}: {both}"
 
 
 def titles(suite: Suite) -> dict[str, str]:

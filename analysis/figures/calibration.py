@@ -124,6 +124,7 @@ def tail_figure(records: Records, title: str) -> Figure:
         _plain_ratios(above, kept)
         mass = frame.groupby("bin")["mass"].agg(["mean", "min", "max"])
         error = [mass["mean"] - mass["min"], mass["max"] - mass["mean"]]
+        error = np.maximum(error, 0.0)  # a mean of equal values rounds
         below.bar(mass.index, mass["mean"], SPREAD, color="#D9D9D9", yerr=error,
                   error_kw={"linewidth": 0.8})  # fmt: skip
         upper = frame.groupby("bin")["upper"].first()

@@ -154,9 +154,8 @@ def predict(points: pd.DataFrame, factor: float, tokens: float) -> Prediction:
     """The loss at ``tokens`` from the points of smaller ``factor``, or why it is refused.
 
     The interval is that of the mean of as many runs as were measured there, one if none was.
-    Refused: a law that ``fit_law`` refuses; budgets over fewer than MIN_DECADES (the held-out one
-    counted in); a target further off than they reach; an interval wider than the fall that the last
-    budgets over the same ratio brought, which any curve that flattens out stays within.
+    Refused is what ``fit_law`` and ``Fit.refusal`` refuse, and budgets over fewer than MIN_DECADES,
+    the held-out one counted in.
     """
     below, at = points[points["factor"] < factor], points[points["factor"] == factor]
     measured = dict(zip(at["seed"], at["loss"], strict=True))
@@ -165,21 +164,12 @@ def predict(points: pd.DataFrame, factor: float, tokens: float) -> Prediction:
         fit = fit_law(below["tokens"], below["loss"])
     except FitError as refusal:
         return replace(found, refusal=str(refusal))
-    first, last = below["tokens"].min(), below["tokens"].max()
-    decades = math.log10(points["tokens"].max() / first)
-    ratio = tokens / last
-    low, high = fit.interval(tokens, runs=max(len(at), 1))
-    fall = float(fit.value(last / ratio) - fit.value(last))
-    refusal = ""
+    runs = max(len(at), 1)
+    decades = math.log10(points["tokens"].max() / below["tokens"].min())
+    refusal = fit.refusal(tokens, runs)
     if decades < MIN_DECADES:
         refusal = f"the budgets span {decades:.2g} decades of tokens, not {MIN_DECADES}"
-    elif ratio > last / first:
-        refusal = f"further beyond the largest budget than the budgets span (×{last / first:.3g})"
-    elif high - low > fall:
-        refusal = (
-            f"the interval is {high - low:.2g} wide, more than the {fall:.2g} nats that the last "
-            f"×{ratio:.3g} of tokens brought"
-        )
     if refusal:
         return replace(found, refusal=refusal)
+    low, high = fit.interval(tokens, runs)
     return replace(found, value=float(fit.value(tokens)), low=low, high=high)

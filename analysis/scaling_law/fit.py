@@ -133,6 +133,27 @@ class Fit:
             return f"the exponent could be anything from {low:.2g} to {high:.2g}"
         return ""
 
+    def refusal(self, tokens: float, runs: int = 1) -> str:
+        """Why no prediction of ``runs`` new runs at ``tokens`` should be made, or ''.
+
+        A target further off (in log tokens) than the points reach; an interval wider than the fall
+        that the last budgets over the same ratio brought, which any curve that flattens out stays
+        within.
+        """
+        first, last = self.tokens.min(), self.tokens.max()
+        ratio = tokens / last
+        if ratio > last / first:
+            reach = f"×{last / first:.3g}"
+            return f"further beyond the largest budget than the budgets span ({reach})"
+        low, high = self.interval(tokens, runs)
+        fall = float(self.value(last / ratio) - self.value(last))
+        if ratio > 1 and high - low > fall:
+            return (
+                f"the interval is {high - low:.2g} wide, more than the {fall:.2g} nats that the "
+                f"last ×{ratio:.3g} of tokens brought"
+            )
+        return ""
+
     def _linear(self, of_e: float, of_b0: np.ndarray, runs: int) -> tuple[float, float]:
         """Interval of ``of_e * E + of_b0 * B0`` over the confidence set."""
         one, first, second = self.scan.moments

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.names import pair_title, titled
+from analysis.notes import setting_notes
 from analysis.results import half_width, heldout_frame
-from analysis.tables.notes import setting_notes
 from analysis.tables.render import Table, blocks, plus_minus
 from tad.experiment.config import Suite
 from tad.experiment.run_id import RunId

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.names import titled
+from analysis.notes import setting_notes
 from analysis.results import heldout_frame, over_seeds
-from analysis.tables.notes import setting_notes
 from analysis.tables.render import Table, control_note, controls_last, plus_minus
 from tad.experiment.config import Suite
 from tad.methods import Method

@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.names import titled
+from analysis.notes import math_notes, setting_notes
 from analysis.reported import values as reported
 from analysis.results import TASKS, half_width, row_name, spread
-from analysis.tables.notes import math_notes, setting_notes
 from analysis.tables.render import Table, blocks, control_note, is_control, plus_minus
 from tad.command import UserError
 from tad.experiment.config import Suite

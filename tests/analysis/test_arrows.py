@@ -14,9 +14,10 @@ from tad.methods import ROWS
 
 ORDER = (
     {"results", "tables.render", "figures.style"},
-    {"paired"},
+    {"paired", "names"},
     {"scaling_law"},
     {"reported"},
+    {"notes"},
     {"tables", "figures"},
     {"claims"},
     {"publish"},

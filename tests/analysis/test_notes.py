@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from analysis.tables.notes import math_notes, setting_notes
+from analysis.notes import math_notes, setting_notes
 from tad.experiment.config import load_suite
 
-from ..conftest import CONFIG
+from .conftest import CONFIG
 
 MINI = load_suite(CONFIG / "mini.yaml")
 PAPER = load_suite(CONFIG / "paper.yaml")

@@ -34,8 +34,8 @@ def setting_notes(suite: Suite, runs: Sequence[RunId]) -> list[str]:
 def math_notes(records: Sequence[Mapping[str, Any]]) -> list[str]:
     """Notes on shots and exemplars, from math.json; the paper's protocol gives 4 or 8 shots."""
     entries = [entry for record in records for entry in record["datasets"].values()]
-    none = _columns(entry for entry in entries if not entry["shots"])
-    own = _columns(entry for entry in entries if entry["exemplars"] == "written here")
+    none = _columns(entry for entry in entries if entry.get("shots") == 0)
+    own = _columns(entry for entry in entries if entry.get("exemplars") == "written here")
     notes = []
     if none:
         notes.append(f"0 shots in {none}; the protocol that the paper follows gives 4 or 8.")

@@ -20,7 +20,7 @@ from analysis.claims.evidence import Evidence, Runs
 from analysis.claims.metrics import Metric, NotTestable, eval_points, kl_at
 from analysis.claims.statistics import ALL, Estimate, Finding, Part, estimate, find
 from analysis.paired import paired_items
-from analysis.results import row_name, teacher_frame
+from analysis.results import TASKS, row_name, teacher_frame
 from tad.experiment.run_id import RunId
 
 LATEST = "/latest"
@@ -103,6 +103,7 @@ def compare_couples(
             parts += _parts(evidence, each, runs, *couple, asked)
         several = len(metrics) * len(there) > 1
         told = [] if several else _by_teacher(evidence, metrics[0], runs, *there[0])
+        told += _left_out(evidence, metrics[0], runs)
         return _findings(parts, metrics[0], lacking, asked.counts, told)
 
     return statistic
@@ -180,7 +181,7 @@ def _findings(
 ) -> list[Finding]:
     """A finding over all pairs, and where there are several for each pair that every part has."""
     if not parts:
-        raise NotTestable("no pair runs both methods")
+        raise NotTestable("no pair runs both methods, on a task that its teacher knows")
     names = ", ".join(map(row_name, dict.fromkeys(lacking)))
     remarks = [*told, *([f"without {names}, which this scale does not run"] if names else [])]
     pairs = [pair for pair in parts[0].estimates if all(pair in part.estimates for part in parts)]
@@ -223,12 +224,40 @@ def _does_not_run(evidence: Evidence, methods: Sequence[str], items: Sequence[st
 def differences(
     evidence: Evidence, metric: Metric, runs: Runs, ours: str, theirs: str
 ) -> dict[str, Estimate]:
-    """Ours less theirs by pair, over the seeds that both have; log ratios for ``ratio`` metrics."""
+    """Ours less theirs by pair, over the seeds that both have; log ratios for ``ratio`` metrics.
+
+    Without the pairs in which no task of a benchmark tells methods apart.
+    """
     found = {}
     for pair, couples in _couples(evidence, runs, ours, theirs).items():
-        known = item_error(evidence, list(couples.values()), metric.task) if metric.items else 0.0
-        found[pair] = estimate(_gaps(evidence, metric, couples), known)
+        on_pair = _on_pair(evidence, metric, pair, couples)
+        if on_pair is None:
+            continue
+        known = item_error(evidence, list(couples.values()), on_pair.tasks) if metric.items else 0.0
+        found[pair] = estimate(_gaps(evidence, on_pair, couples), known)
     return found
+
+
+def _on_pair(evidence: Evidence, metric: Metric, pair: str, couples: Couples) -> Metric | None:
+    """The metric of a benchmark on the tasks that a pair's teachers know; any other as it is."""
+    if metric.over is None:
+        return metric
+    return metric.on(evidence.telling(pair, couples, metric.record))
+
+
+def _left_out(evidence: Evidence, metric: Metric, runs: Runs) -> list[str]:
+    """Which tasks of a benchmark do not count for a pair, in words."""
+    told = []
+    for pair in runs if metric.over else ():
+        run = next(run for of in runs[pair].values() for run in of)
+        record = evidence.content(evidence.layout.run(run) / metric.record)
+        names = record.get("tasks") or record["datasets"]
+        seeds = [run.seed for of in runs[pair].values() for run in of]
+        lost = set(names) - set(evidence.telling(pair, seeds, metric.record))
+        if lost:
+            shown = ", ".join(TASKS.get(name, name) for name in names if name in lost)
+            told.append(f"without {shown}, on which the teacher of {pair} guesses")
+    return told
 
 
 Couples = dict[int, tuple[Path, Path]]
@@ -262,7 +291,10 @@ def _by_teacher(
         of_seed = [evidence.suite.teacher(pair, seed) for seed in couples if seed is not None]
         teachers = dict.fromkeys(of_seed)
         if len(teachers) > 1:
-            gaps = _gaps(evidence, metric, couples)
+            on_pair = _on_pair(evidence, metric, pair, couples)
+            if on_pair is None:
+                continue
+            gaps = _gaps(evidence, on_pair, couples)
             means = [gaps[[t == teacher for t in of_seed]].mean() for teacher in teachers]
             shown = [100 * math.expm1(mean) if metric.ratio else mean for mean in means]
             unit = f" {metric.unit}".replace(" %", "%")
@@ -281,12 +313,12 @@ def _folders(
 
 
 def item_error(
-    evidence: Evidence, couples: Sequence[tuple[Path, Path]], task: str | None = None
+    evidence: Evidence, couples: Sequence[tuple[Path, Path]], tasks: Sequence[str] = ()
 ) -> float:
     """Standard error, in points, that the benchmark's items give the average of the differences.
 
     All seeds are scored on the same items, so differences are averaged over seeds before their
-    spread over items is taken, task by task (``task``: that one alone). 0 where results are not
+    spread over items is taken, task by task (``tasks``: those alone). 0 where results are not
     stored item by item. Raises ItemsError where they are for some runs alone, or of other items.
     """
     name = "fewshot.items.jsonl.gz"
@@ -294,8 +326,8 @@ def item_error(
         return 0.0
     frames = [paired_items(*(evidence.items(f / name) for f in couple)) for couple in couples]
     joined = pd.concat(frames)
-    if task is not None:
-        joined = joined[joined["task"] == task]
+    if tasks:
+        joined = joined[joined["task"].isin(tasks)]
     gap = (joined["a"] - joined["b"]).groupby([joined["task"], joined["item"]]).mean()
     variances = gap.groupby(level="task").agg(lambda items: items.var(ddof=1) / len(items))
     return 100 * math.sqrt(variances.sum()) / len(variances)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +13,11 @@ import pandas as pd
 
 from analysis.claims.metrics import Metric, NotTestable
 from analysis.paired import read_items
+from analysis.telling import telling
 from tad.experiment.config import Suite
 from tad.experiment.layout import Layout
 from tad.experiment.run_id import RunId
+from tad.experiment.specs import last_checkpoint
 from tad.records import RecordError, read_json, read_json_lines
 from workflow.items import OF_EVERY_RUN, RECORDS
 
@@ -64,6 +66,13 @@ class Evidence:
         if not math.isfinite(value) or (metric.ratio and value <= 0):
             raise RecordError(f"{path}: {metric.name} is {value}; the run did not end well")
         return value
+
+    def telling(self, pair: str, seeds: Iterable[int], record: str) -> list[str]:
+        """The tasks of a benchmark that tell methods apart: on which the teachers of these seeds do
+        not guess. Raises RecordError."""
+        models = dict.fromkeys(self.suite.teacher(pair, seed) for seed in seeds)
+        points = [(model, last_checkpoint(self.suite, model)) for model in models]
+        return telling([self.content(self.layout.model(*point) / record) for point in points])
 
     def content(self, path: Path) -> Any:
         """A record, read once. Raises RecordError."""

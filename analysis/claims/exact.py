@@ -211,9 +211,8 @@ def miniplm_overhead(evidence: Evidence) -> list[Finding]:
 
 
 def miniplm_overhead_large(evidence: Evidence) -> list[Finding]:
-    pairs = paper_pairs("table4")
-    said = {pair: 67 if pair == pairs[-1] else 50 for pair in pairs}  # Gemma2 is the last
-    return _overheads(pairs, said, said)
+    said = quantities("miniplm_overhead")
+    return _overheads(paper_pairs("table4"), said, said)
 
 
 SEQ_KD_BEAMS = (1, 5)

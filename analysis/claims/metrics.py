@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from analysis.results import TASKS
+from analysis.telling import average
 
 
 class NotTestable(Exception):
@@ -19,8 +20,9 @@ class Metric:
 
     ``read`` takes the content of ``record`` (an object, or a list of lines for .jsonl). With
     ``ratio`` two runs are compared by the logarithm of their ratio, shown in percent; otherwise by
-    their difference in ``unit``. ``items`` says that results item by item lie beside the record,
-    of which ``task`` alone counts where it is given.
+    their difference in ``unit``. ``items`` says that results item by item lie beside the record.
+    ``over`` is of a benchmark: it takes the record and the names of the tasks to average over, as
+    ``tasks`` are where they are given; only those count on which the teacher does not guess.
     """
 
     name: str
@@ -29,7 +31,15 @@ class Metric:
     unit: str
     ratio: bool = False
     items: bool = False
-    task: str | None = None
+    over: Callable[[Any, Sequence[str]], float] | None = None
+    tasks: tuple[str, ...] = ()
+
+    def on(self, telling: Sequence[str]) -> Metric | None:
+        """This metric on those of its tasks that tell methods apart; None where none does."""
+        names = tuple(name for name in telling if not self.tasks or name in self.tasks)
+        if not names:
+            return None
+        return replace(self, read=lambda record: self.over(record, names), tasks=names)
 
 
 def _last(name: str) -> Callable[[Any], float]:
@@ -77,10 +87,11 @@ def task_accuracy(task: str) -> Metric:
     return Metric(
         f"accuracy in {TASKS.get(task, task)}",
         "fewshot.json",
-        lambda record: 100 * record["tasks"][task]["accuracy"],
+        lambda record: average(record, [task]),
         "points",
         items=True,
-        task=task,
+        over=average,
+        tasks=(task,),
     )
 
 
@@ -90,16 +101,16 @@ LOSS = Metric("CLM + KL", "train.jsonl", _last("eval_loss"), "nats/token")
 RISE = Metric("CLM + KL, end of training less start", "train.jsonl", _rise, "nats/token")
 SPEED = Metric("tokens a second", "train.jsonl", _last("tokens_per_second"), "%", ratio=True)
 MEMORY = Metric("memory allocated in a step", "manifest.json", _step_memory, "%", ratio=True)
-FEWSHOT = Metric(
-    "few-shot Avg", "fewshot.json", lambda record: 100 * record["average"], "points", items=True
-)
+FEWSHOT = Metric("few-shot Avg", "fewshot.json", lambda record: 100 * record["average"], "points",
+                 items=True, over=average)  # fmt: skip
 FULL_ECE = Metric(
     "Full-ECE", "calibration.json", lambda record: record["full_ece"], "%", ratio=True
 )
 FULL_ECE_POINTS = Metric(
     "Full-ECE", "calibration.json", lambda record: 100 * record["full_ece"], "points"
 )
-MATH = Metric("math Avg", "math.json", lambda record: record["average"]["compat"], "points")
+MATH = Metric("math Avg", "math.json", lambda record: record["average"]["compat"], "points",
+              over=average)  # fmt: skip
 
 BY_NAME = {"kl": KL, "nll": NLL, "full_ece": FULL_ECE_POINTS, "fewshot": FEWSHOT}
 """Those that a primary claim may be about, as config/claims.yaml calls them."""

@@ -21,6 +21,7 @@ from analysis.claims.evidence import Evidence
 from analysis.claims.metrics import KL
 from analysis.claims.statistics import ALL, Part, benjamini_hochberg, find
 from analysis.results import over_seeds
+from analysis.telling import average_margin, teacher_records, telling
 from tad.experiment.config import Suite
 from tad.experiment.layout import Layout
 from tad.experiment.run_id import RunId
@@ -35,7 +36,7 @@ REFERENCE = str(Method(MATCHED_TO))
 
 METRICS = ("kl", "nll", "full_ece", "margin")
 """Columns: held-out KL (nats a token), NLL, Full-ECE (percent), few-shot margin (nats a character;
-NaN where the item has no few-shot record, or one of before margins)."""
+on the tasks that the teacher knows, NaN where the item has no few-shot record)."""
 
 
 def controls_frame(suite: Suite, root: Path) -> pd.DataFrame:
@@ -77,10 +78,16 @@ def _rows(suite: Suite, layout: Layout, runs: Sequence[RunId]) -> Iterator[dict[
         if item in suite.select.items and "fewshot.json" in RECORDS[item]
         for run in suite.runs(item)
     }
+    kept = {
+        pair: telling(teacher_records(suite, layout, "primary", pair, "fewshot.json"))
+        for pair in dict.fromkeys(run.pair for run in scored)
+    }
     for run in runs:
         folder = layout.run(run)
         metrics = read_json(folder / "heldout.json")["metrics"]
-        margin = read_json(folder / "fewshot.json").get("avg_margin") if run in scored else None
+        margin = math.nan
+        if run in scored:
+            margin = average_margin(read_json(folder / "fewshot.json"), kept[run.pair])
         yield {
             "pair": run.pair,
             "method": str(run.method),
@@ -88,7 +95,7 @@ def _rows(suite: Suite, layout: Layout, runs: Sequence[RunId]) -> Iterator[dict[
             "kl": metrics["kl"]["mean"],
             "nll": metrics["nll"]["mean"],
             "full_ece": 100 * read_json(folder / "calibration.json")["full_ece"],
-            "margin": math.nan if margin is None else margin,
+            "margin": margin,
             "size": size(read_json_lines(folder / "train.jsonl")),
         }
 

@@ -74,9 +74,9 @@ def _notes(reference: str, frame: pd.DataFrame) -> list[str]:
     there = [block for block in BLOCKS if block in set(frame["block"])]
     notes = [
         "Held-out text, nats a token; margin: log p of the right option less the highest of the "
-        "others, nats a character, mean over few-shot items and tasks. Mean and 95% t interval "
-        "over seeds; rows of more seeds are also of a second teacher, so compare their metrics by "
-        "the differences, which are taken on the seeds of both.",
+        "others, nats a character, mean over items and few-shot tasks that the teacher knows. Mean "
+        "and 95% t interval over seeds. Rows of more seeds are also of a second teacher: compare "
+        "them by the differences, which are taken on the seeds of both.",
         "× KL: the divergence's value in the loss, with its weight, over the student's held-out KL "
         "at the same step, averaged over the evaluations on the way: about 1 for KL at weight 1. "
         "A row with another size than 1 : 1 gives distillation another weight against CLM, "

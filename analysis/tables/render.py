@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.results import write_numbers
-from tad.methods import Method
+from tad.methods import ROWS, Method
 from tad.records import write_text
 
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>
@@ -129,8 +129,8 @@ def blocks(keys: Sequence[object]) -> frozenset[int]:
 
 
 def is_control(row: str) -> bool:
-    """Whether a row is a control: a method's id, or a checkpoint or model in its place."""
-    return "/" not in row and Method.parse(row).control
+    """Whether a row is a control: a method's id, or what stands in its place, which is none."""
+    return row.partition("-")[0] in ROWS and Method.parse(row).control
 
 
 def controls_last(frame: pd.DataFrame, by: Sequence[str]) -> tuple[pd.DataFrame, frozenset[int]]:

@@ -61,13 +61,29 @@ def write_records(root, suite, *, noise=0.03):
         path = layout.run(run) / "train.jsonl"
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
         put(layout.run(run) / "manifest.json", {"step_memory_bytes": 1e9, "tokens": 60_000})
-        put(layout.run(run) / "fewshot.json", {"average": 0.4 + 0.01 * rng.normal()})
+        put(layout.run(run) / "fewshot.json", fewshot(0.4 + 0.01 * rng.normal()))
         put(layout.run(run) / "calibration.json", {"full_ece": 0.01})
+    for pair in suite.select.pairs:
+        put_teacher(root, suite, pair)
     for teacher in suite.teachers("figure2"):
         tail = {f"alpha_{k}": _mean(0.6 / k**0.5, rng, 0.0) for k in (1, 5, 10, 20)}
         record = {"metrics": {"mismatch": {"mean": 0.6, "se": 0.01}, **tail}}
         put(layout.model(teacher, "final") / "heldout.json", record)
     return root
+
+
+def fewshot(accuracy, **tasks):
+    """A fewshot.json with this accuracy in every task but those of ``tasks``."""
+    values = dict.fromkeys(TASKS, accuracy) | tasks
+    entries = {t: {"accuracy": x, "n": 140, "chance": 0.25} for t, x in values.items()}
+    return {"average": float(np.mean(list(values.values()))), "tasks": entries}
+
+
+def put_teacher(root, suite, pair, **tasks):
+    """The few-shot record of a pair's teacher, which is above chance but in ``tasks``."""
+    model = suite.pairs[pair].teacher
+    point = list(suite.models[model].checkpoints)[-1]
+    put(Layout(root).model(model, point) / "fewshot.json", fewshot(0.8, **tasks))
 
 
 def _mean(value, rng, noise):

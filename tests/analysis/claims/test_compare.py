@@ -40,8 +40,10 @@ from ..invented import (
     CLM,
     PAIRS,
     claim,
+    fewshot,
     kl_claim,
     put,
+    put_teacher,
     suite_of,
     write_items,
     write_records,
@@ -187,12 +189,13 @@ def test_couples_must_all_hold(root):
 def test_tasks_are_compared_one_by_one_with_their_own_items(tmp_path):
     """OpenBookQA is better by far, PIQA is worse: of both, the claim fails by PIQA alone."""
     suite = suite_of(pairs=PAIRS[:1], items=["table1"])
+    put_teacher(tmp_path, suite, PAIRS[0])
     rng = np.random.default_rng(0)
     for run in suite.runs():
         ours = str(run.method) == TAD
         tasks = {"openbookqa": 0.3 + 0.3 * ours, "piqa": 0.6 - 0.3 * ours}
-        noisy = {task: {"accuracy": x + 0.001 * rng.normal()} for task, x in tasks.items()}
-        put(Layout(tmp_path).run(run) / "fewshot.json", {"tasks": noisy})
+        noisy = {task: x + 0.001 * rng.normal() for task, x in tasks.items()}
+        put(Layout(tmp_path).run(run) / "fewshot.json", fewshot(0.5, **noisy))
         write_items(Layout(tmp_path).run(run), rng, 0.5)
     for tasks, verdict in ((["openbookqa"], SUPPORTED), (["openbookqa", "piqa"], CONTRADICTED)):
         metrics = [task_accuracy(task) for task in tasks]
@@ -201,7 +204,28 @@ def test_tasks_are_compared_one_by_one_with_their_own_items(tmp_path):
         assert judged.verdict == verdict
     assert "accuracy in PIQA (weakest of 2)" in judged.finding.what
     both = [(Layout(tmp_path).run(run),) * 2 for run in suite.runs()[:1]]
-    assert item_error(Evidence(suite, tmp_path), both, "piqa") == 0
+    assert item_error(Evidence(suite, tmp_path), both, ["piqa"]) == 0
+
+
+def test_tasks_on_which_the_teacher_guesses_do_not_count(tmp_path):
+    """TAD is better in PIQA alone, by much, and the teacher guesses there."""
+    suite = suite_of(pairs=PAIRS[:1], items=["table1"])
+    rng = np.random.default_rng(0)
+    for run in suite.runs():
+        better = 0.9 if str(run.method) == TAD else 0.1
+        record = fewshot(0.4 + 0.001 * rng.normal(), piqa=better)
+        put(Layout(tmp_path).run(run) / "fewshot.json", record)
+    avg = claim("avg", compare(FEWSHOT, ["table1"], [TAD], [KD], 1))
+    put_teacher(tmp_path, suite, PAIRS[0])
+    finding = judge(suite, tmp_path, [avg])[0][0].finding
+    assert finding.effect == pytest.approx(10, abs=0.3)
+    put_teacher(tmp_path, suite, PAIRS[0], piqa=0.25)
+    finding = judge(suite, tmp_path, [avg])[0][0].finding
+    assert finding.effect == pytest.approx(0, abs=0.3)
+    assert any("without PIQA, on which the teacher of" in told for told in finding.remarks)
+    piqa = claim("piqa", compare(task_accuracy("piqa"), ["table1"], [TAD], [KD], 1))
+    [judged], _ = judge(suite, tmp_path, [piqa])
+    assert judged.verdict == NOT_TESTABLE and "its teacher knows" in judged.finding.reason
 
 
 def test_memory_of_the_process_decides_nothing(root, tmp_path):

@@ -17,7 +17,7 @@ from tad.experiment.layout import Layout
 from tad.experiment.yaml_file import ConfigError
 
 from ..conftest import CONFIG
-from ..invented import put
+from ..invented import fewshot, put, put_teacher
 
 GOOD = """item: primary
 claims:
@@ -81,7 +81,9 @@ def test_the_primary_claims_on_runs_of_their_item(tmp_path):
         metrics = {"kl": {"mean": kl}, "nll": {"mean": 3.9 + 0.02 * rng.normal()}}
         put(folder / "heldout.json", {"metrics": metrics})
         put(folder / "calibration.json", {"full_ece": 0.03 + 0.0005 * rng.normal()})
-        put(folder / "fewshot.json", {"average": 0.4 + 0.001 * rng.normal()})
+        put(folder / "fewshot.json", fewshot(0.4 + 0.001 * rng.normal()))
+    for name in item.pairs:
+        put_teacher(tmp_path, suite, name)
     claims = primary_claims(load_design())
     whole, pairs = judge(suite, tmp_path, claims)
     verdicts = {entry.claim.id.removeprefix("primary-"): entry.verdict for entry in whole}
@@ -92,7 +94,8 @@ def test_the_primary_claims_on_runs_of_their_item(tmp_path):
     assert {entry.tested for entry in whole} == {8}
     assert not any("by teacher" in remark for e in whole for remark in e.finding.remarks)
     assert {entry.claim.id for entry in pairs} == {"primary-nll-alone", "primary-avg-kd"}
-    pair = suite.pairs["phi2_1b"].model_copy(update={"teachers_of_seeds": {"other": [3, 4, 5]}})
+    other = suite.pairs["qwen1.5-1.8b_0.5b"].teacher
+    pair = suite.pairs["phi2_1b"].model_copy(update={"teachers_of_seeds": {other: [3, 4, 5]}})
     two = suite.model_copy(update={"pairs": suite.pairs | {"phi2_1b": pair}})
     [kl] = [e for e in judge(two, tmp_path, claims)[0] if e.claim.id == "primary-kl-kd-phi2"]
     assert any("by teacher of phi2_1b: -1" in remark for remark in kl.finding.remarks)

@@ -9,6 +9,7 @@ import pytest
 
 from tad.experiment.config import load_suite
 from tad.experiment.layout import Layout
+from tad.experiment.specs import last_checkpoint
 from tad.methods import Method
 from workflow.items import CONTROL_ITEMS
 
@@ -47,11 +48,20 @@ def records(suite, tmp_path_factory):
         kl *= 1 + 0.002 * rng.normal()
         put(folder / "heldout.json", {"metrics": {"kl": {"mean": kl}, "nll": {"mean": 3.8 + kl}}})
         put(folder / "calibration.json", {"full_ece": 0.03 + 0.001 * rng.normal()})
-        put(folder / "fewshot.json", {"average": 0.4, "avg_margin": -kl})
+        put(folder / "fewshot.json", {"tasks": {"piqa": {"margin": -kl}, "siqa": {"margin": 9}}})
         lines = [{"step": 0, "eval_kl": 9.0}]
         for step in (5, 10):
             logged = {"divergence": size * 2 * kl} if size else {"loss": 1.0}
             lines += [{"step": step, **logged}, {"step": step, "eval_kl": 2 * kl}]
         text = "".join(json.dumps(line) + "\n" for line in lines)
         (folder / "train.jsonl").write_text(text)
+    for pair in suite.items["primary"].pairs:
+        for model in {suite.teacher(pair, seed) for seed in range(6)}:
+            record = {"tasks": {"piqa": task(0.9), "siqa": task(0.5)}}
+            put(Layout(root).model(model, last_checkpoint(suite, model)) / "fewshot.json", record)
     return root
+
+
+def task(accuracy):
+    """What the teacher's record says of a task of two options."""
+    return {"accuracy": accuracy, "n": 100, "chance": 0.5}

@@ -35,6 +35,7 @@ from tad.experiment.layout import MODEL_FILES
 from tad.experiment.specs import Optimisation, PretrainSpec, RunSpec
 from tad.records import fingerprint, provenance, read_json, write_json, write_json_lines
 from tad.train.checkpoints import CheckpointFolder
+from tad.train.memory import StepMemory
 from tad.train.mixin import TrainerError
 from tad.train.trainer import DistillationTrainer
 
@@ -83,6 +84,7 @@ def run_job(
         log.info("%s: %s", out, f"resuming from {resume.name}" if resume else "starting")
         rows = rows or training_order(train, values, skip_sequences)
         history = _History(out / "train.jsonl", step_tokens(train, values))
+        memory = StepMemory()
         trainer = trainer_class(
             model=model,
             args=_arguments(values, folder.path, fresh=resume is None),
@@ -91,7 +93,7 @@ def run_job(
             data_collator=collate,
             memory_budget_mb=values.memory_budget_mb,
             compiled=values.compiled,
-            callbacks=[history, folder.callback()],
+            callbacks=[history, folder.callback(), memory],
             **extra,
         )
         _show_progress(trainer)
@@ -112,7 +114,8 @@ def run_job(
                 ),
                 "wall_seconds": round(time.monotonic() - start, 3),
                 "resumed_from_step": int(resume.name.split("-")[1]) if resume else 0,
-                "peak_memory_bytes": _peak_memory(),
+                "peak_memory_bytes": max(_peak_memory(), memory.peak_before),
+                "step_memory_bytes": memory.peak,
                 **provenance(),
             }
             write_json(out / "manifest.json", manifest)

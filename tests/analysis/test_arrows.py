@@ -20,6 +20,7 @@ ORDER = (
     {"notes"},
     {"tables", "figures"},
     {"claims"},
+    {"controls"},
     {"publish"},
 )
 """What may import what stands before it, lowest first."""

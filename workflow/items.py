@@ -31,6 +31,9 @@ RECORDS = {
 }
 """Files of every run of an item that its table or figure reads."""
 
+BENCHMARKS = ("fewshot.json", "math.json")
+"""Records that are made of teachers too, which say what a task can tell."""
+
 OF_EVERY_RUN = ("train.jsonl", "manifest.json")
 COMPANIONS = {
     "fewshot.json": "fewshot.items.jsonl.gz",
@@ -273,6 +276,9 @@ def item_records(suite: Suite, item: str) -> list[str]:
         files += [f"models/{model}/{point}/{name}" for name in names]
     for _, reference in suite.references_of(item):
         files += [f"references/{reference}/{name}" for name in names]
+    for teacher in suite.teachers(item):
+        point = last_checkpoint(suite, teacher)
+        files += [f"models/{teacher}/{point}/{name}" for name in names if name in BENCHMARKS]
     if item == "figure2":
         files = [
             f"models/{teacher}/{last_checkpoint(suite, teacher)}/heldout.json"

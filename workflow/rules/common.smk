@@ -292,7 +292,7 @@ def math_items(wildcards):
 
 def analogues():
     """The folder of the analogues, for a suite that is made of them."""
-    corpus = SUITE.stages["scratch"].corpus
+    corpus = settings("fewshot").corpus or SUITE.stages["scratch"].corpus
     return [] if settings("fewshot").suite == "paper" else [str(LAYOUT.analogues(corpus))]
 
 

@@ -16,6 +16,17 @@ from tad.experiment.families import FAMILIES
 from tad.experiment.run_id import RunId
 from tad.methods import Method
 
+SILENT = {
+    "truncated_requests": "requests cut to the context",
+    "bos_requests": "requests that begin with BOS",
+    "unanswered": "answers without a prediction",
+    "refused": "stated answers that are no single value",
+    "fewer_shots": "prompts that lost exemplars to the context",
+    "too_long": "questions that did not fit",
+    "bos_prompts": "prompts that begin with BOS",
+}
+"""What can make a score wrong without an error, by the name of its count in a record."""
+
 
 def setting_notes(suite: Suite, runs: Sequence[RunId]) -> list[str]:
     """Notes on the runs of a table, as sentences."""
@@ -45,6 +56,19 @@ def math_notes(records: Sequence[Mapping[str, Any]]) -> list[str]:
             "those of the other sets are the published ones."
         )
     return notes
+
+
+def silent_notes(entries: Iterable[Mapping[str, Any]]) -> list[str]:
+    """How often each of ``SILENT`` happened over all rows, where the records say it."""
+    entries = list(entries)
+    counts = {
+        text: sum(entry.get(key, entry.get("strict", {}).get(key, 0)) for entry in entries)
+        for key, text in SILENT.items()
+        if any(key in entry or key in entry.get("strict", {}) for entry in entries)
+    }
+    kinds = {str(entry["dtype"]) for entry in entries if "dtype" in entry}
+    notes = [f"Over all rows: {'; '.join(f'{count:,} {text}' for text, count in counts.items())}."]
+    return [*notes, f"Computed in {', '.join(sorted(kinds))}."] if kinds else notes
 
 
 def _columns(entries: Iterable[Mapping[str, Any]]) -> str:

@@ -30,7 +30,7 @@ MARKERS = "sDP^vX"
 """Of one method with several settings, in their order."""
 
 MIN_LABELS = 10
-"""Labels a seed below which a bin of the tail is left out: its ratio would be noise."""
+"""Labels a seed below which a share or ratio is left out: it would be noise."""
 
 SPREAD = 0.8
 """Share of a bin's width that its points take."""
@@ -85,7 +85,8 @@ def _bin(same: Sequence[Mapping[str, Any]], positions: Sequence[int]) -> dict[st
 
 def reliability_figure(records: Records, title: str) -> Figure:
     """How far each bin is from calibrated (share found minus probability), and what it adds to
-    Full-ECE, over the 10 equal-width bins of probability. Raises RecordError."""
+    Full-ECE, over the 10 equal-width bins of probability. The first leaves out bins with fewer than
+    MIN_LABELS labels a seed. Raises RecordError."""
     frame = bins_frame(records, "bins")
     with paper_style():
         figure, (above, below) = _two_panels([1, 1])
@@ -93,13 +94,14 @@ def reliability_figure(records: Records, title: str) -> Figure:
             method: f"{method.label}: {_percent([record['full_ece'] for record in seeds])}"
             for method, seeds in records.items()
         }
-        _points(above, frame, "gap", labels)
+        _points(above, frame[frame["labels"] >= MIN_LABELS], "gap", labels)
         _points(below, frame, "points", {})
         for axis in (above, below):
             axis.axhline(0, color=BLACK, linewidth=0.8, zorder=1)
         first = next(iter(records.values()))
         edges = sorted({entry["lower"] for entry in first[0]["bins"]} | {1.0})
         below.set_xticks(np.arange(len(edges)) - 0.5, [f"{edge:g}" for edge in edges])
+        below.set_xlim(-0.5, len(edges) - 1.5)
         above.set_ylabel("found − probability")
         below.set(ylabel="part of Full-ECE (points)", xlabel="probability p (bins)")
         counted = spread(record["positions"] for seeds in records.values() for record in seeds)
@@ -131,6 +133,7 @@ def tail_figure(records: Records, title: str) -> Figure:
         edges = [at - 0.5 for at in upper.index] + [upper.index[-1] + 0.5]
         names = [_edge(frame["lower"].min()), *(_edge(value) for value in upper)]
         below.set_xticks(edges, names)
+        below.set_xlim(edges[0], edges[-1])
         below.set(ylabel="mass", xlabel="probability p (log-spaced bins, ours)")
         _finish(figure, above, records, title, "")
     return figure
@@ -142,8 +145,6 @@ def _two_panels(heights: Sequence[float]) -> tuple[Figure, tuple[Axes, Axes]]:
 
     figure = Figure(figsize=(TEXT_WIDTH, 0.85 * TEXT_WIDTH), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=heights)
-    for axis in (above, below):
-        axis.grid(visible=False, axis="x")
     return figure, (above, below)
 
 
@@ -157,10 +158,6 @@ def _points(axis: Axes, frame: pd.DataFrame, value: str, labels: Mapping[Method,
         axis.vlines(place, rows[f"{value}_low"], rows[f"{value}_high"],
                     color=chosen[method]["color"], linewidth=0.9)  # fmt: skip
         axis.plot(place, rows[value], linestyle="", label=labels.get(method), **chosen[method])
-    bins = range(frame["bin"].min(), frame["bin"].max() + 1)
-    for at in bins[1:]:
-        axis.axvline(at - 0.5, color="#E6E6E6", linewidth=0.6, zorder=0)
-    axis.set_xlim(bins[0] - 0.5, bins[-1] + 0.5)
 
 
 def _finish(figure: Figure, axis: Axes, records: Records, title: str, of: str) -> None:

@@ -110,6 +110,7 @@ def _draw_held_out(axis: Axes, own: Sequence[Curve]) -> None:
     axis.set_title(f"×{own[0].held_out.factor:g}: foretold, measured")
     axis.set_xticks(range(len(own)), [Method.parse(c.method).row.label for c in own])
     axis.set_xlim(-0.6, len(own) - 0.4)
+    axis.margins(y=0.15)
     axis.grid(visible=False, axis="x")
 
 

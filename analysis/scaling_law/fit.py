@@ -9,7 +9,9 @@ The estimate minimises Huber's function of log residuals, as their Approach 3 do
 threshold of 1%, not 0.1%: within it two seeds of one budget are averaged, where theirs takes any
 curve between the two for equally good. For a fixed exponent the law is linear in E and B, so E,
 beta and the loss at any D have their profile-likelihood intervals in closed form along one scan of
-beta (variable projection), with t quantiles.
+beta (variable projection), with t quantiles. Where seeds agree better with each other than with the
+law (a lack of fit), more seeds do not make it truer: then budgets, not runs, are the points that
+the intervals rest on.
 
 Shapes: n points, G values of beta. x = log(D / D0), u = exp(-beta x), L = E + B0 u.
 """
@@ -81,14 +83,16 @@ class Scan:
 class Fit:
     """A fitted law; losses in nats a token, D in tokens, intervals at 95%.
 
-    ``tokens`` and ``loss`` (n,) are the points. ``scan`` is the confidence set over beta and
-    ``slack`` its distance to the threshold, from which every interval follows.
+    ``tokens`` and ``loss`` (n,) are the points, ``misfit`` whether the runs of a budget agree
+    better with each other than with the law (F test, 5%). ``scan`` is the confidence set over beta
+    and ``slack`` its distance to the threshold, from which every interval follows.
     """
 
     E: float
     B0: float
     beta: float
     D0: float
+    misfit: bool
     tokens: np.ndarray = field(repr=False)
     loss: np.ndarray = field(repr=False)
     scan: Scan = field(repr=False)
@@ -148,9 +152,10 @@ class Fit:
         low, high = self.interval(tokens, runs)
         fall = float(self.value(last / ratio) - self.value(last))
         if ratio > 1 and high - low > fall:
+            why = ", for the law does not fit the budgets" if self.misfit else ""
             return (
                 f"the interval is {high - low:.2g} wide, more than the {fall:.2g} nats that the "
-                f"last ×{ratio:.3g} of tokens brought"
+                f"last ×{ratio:.3g} of tokens brought{why}"
             )
         return ""
 
@@ -186,8 +191,28 @@ def fit_law(tokens: Sequence[float], loss: Sequence[float]) -> Fit:
     residuals = np.log(E + B0 * np.exp(-beta * x)) - np.log(loss)
     # What Huber's function counts of a residual beyond its threshold.
     weights = DELTA / np.maximum(np.abs(residuals), DELTA)
-    scan, slack = _confidence(x, loss, weights, beta)
-    return Fit(E, B0, beta, D0, tokens, loss, scan, slack)
+    misfit = _misfit(tokens, residuals)
+    part = _budget_means(x, loss, weights) if misfit else (x, loss, weights)
+    scan, slack = _confidence(*part, beta)
+    return Fit(E, B0, beta, D0, misfit, tokens, loss, scan, slack)
+
+
+def _misfit(tokens: np.ndarray, residuals: np.ndarray) -> bool:
+    """Lack of fit: whether budgets lie further off the law than their own runs' spread explains."""
+    budgets, place, count = np.unique(tokens, return_inverse=True, return_counts=True)
+    means = np.bincount(place, residuals) / count
+    within, between = len(tokens) - len(budgets), len(budgets) - UNKNOWNS
+    if within < 1:
+        return False
+    noise = max(((residuals - means[place]) ** 2).sum() / within, NOISE_FLOOR**2)
+    ratio = (count * means**2).sum() / between / noise
+    return bool(stats.f.sf(ratio, between, within) < 0.05)
+
+
+def _budget_means(*columns: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Means of the rows that have the same first column, of every column."""
+    _, place, count = np.unique(columns[0], return_inverse=True, return_counts=True)
+    return tuple(np.bincount(place, column) / count for column in columns)
 
 
 def _checked(name: str, values: Sequence[float]) -> np.ndarray:

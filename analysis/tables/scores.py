@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.names import titled
-from analysis.notes import math_notes, setting_notes
+from analysis.names import pair_title, titled
+from analysis.notes import math_notes, setting_notes, silent_notes
 from analysis.reported import values as reported
 from analysis.results import TASKS, half_width, row_name, spread
 from analysis.tables.render import Table, blocks, control_note, is_control, plus_minus
@@ -44,17 +44,6 @@ FLOORS = {"chance": "floor/chance", "commonest": "floor/commonest answer"}
 ALIKE = 0.4
 """Points within which Table 1's caption marks a value like the best. It would mark nearly all of
 F-ECE, so there, and in the math tables, only the best itself is marked."""
-
-SILENT = {
-    "truncated_requests": "requests cut to the context",
-    "bos_requests": "requests that begin with BOS",
-    "unanswered": "answers without a prediction",
-    "refused": "stated answers that are no single value",
-    "fewer_shots": "prompts that lost exemplars to the context",
-    "too_long": "questions that did not fit",
-    "bos_prompts": "prompts that begin with BOS",
-}
-"""What can make a score wrong without an error, by the name of its count in a record."""
 
 Row = tuple[str, str]
 """A pair and a method id, or in its place model/checkpoint, references/name or floor/name."""
@@ -98,7 +87,8 @@ def write(name: str, suite: Suite, root: Path) -> None:
     of_kind = _fewshot_notes if fewshot else _math_notes
     notes = [*scores.notes, *of_kind(suite, name, [record for _, record in found])]
     left_out = {pair: _left_out(records[0], kept[pair]) for pair, records in teachers.items()}
-    notes.append(_telling_note(left_out, fewshot))
+    named = {pair_title(suite, pair): columns for pair, columns in left_out.items()}
+    notes.append(_telling_note(named, fewshot))
     notes += [*control_note(row for _, row in rows), *setting_notes(suite, suite.runs(name))]
     missing = [m for m in suite.items[name].methods if m not in suite.select.methods]
     if missing:
@@ -425,20 +415,7 @@ def _fewshot_notes(suite: Suite, name: str, records: Sequence[dict[str, Any]]) -
         )
     if name != "table2":
         notes.append(f"Bold: the best of a pair and column, and what is within {ALIKE} of it.")
-    return [*notes, *_silent_notes(task for record in records for task in record["tasks"].values())]
-
-
-def _silent_notes(entries: Iterable[Mapping[str, Any]]) -> list[str]:
-    """How often each of ``SILENT`` happened over all rows, where the records say it."""
-    entries = list(entries)
-    counts = {
-        text: sum(entry.get(key, entry.get("strict", {}).get(key, 0)) for entry in entries)
-        for key, text in SILENT.items()
-        if any(key in entry or key in entry.get("strict", {}) for entry in entries)
-    }
-    kinds = {str(entry["dtype"]) for entry in entries if "dtype" in entry}
-    notes = [f"Over all rows: {'; '.join(f'{count:,} {text}' for text, count in counts.items())}."]
-    return [*notes, f"Computed in {', '.join(sorted(kinds))}."] if kinds else notes
+    return [*notes, *silent_notes(task for record in records for task in record["tasks"].values())]
 
 
 def _math_notes(suite: Suite, name: str, records: Sequence[dict[str, Any]]) -> list[str]:
@@ -466,7 +443,7 @@ def _math_notes(suite: Suite, name: str, records: Sequence[dict[str, Any]]) -> l
         f"Graded as the reference protocol does (compat). A strict grader disagrees on {differ} of "
         f"{items} answers; {truncated} answers were cut off by the cap on their length."
     )
-    return [*notes, *math_notes(records), *_silent_notes(entries)]
+    return [*notes, *math_notes(records), *silent_notes(entries)]
 
 
 def _telling_note(left_out: Mapping[str, Sequence[str]], fewshot: bool) -> str:

@@ -88,19 +88,17 @@ class CountingModel(HFLM):
                 seen[row, begin:end, begin:end] = (own[:, None] >= own).bool()
                 predicting += [row * width + p for p in (len(context) - 1, *range(begin, end))]
                 targets += option
-        log_p = self._log_probabilities(ids, positions, seen, torch.tensor(predicting))
-        wanted = torch.tensor(targets, device=log_p.device)
-        greedy = (log_p.argmax(-1) == wanted).tolist()
-        chosen = log_p.gather(-1, wanted[:, None])[:, 0].double().tolist()
+        logits = self._logits(ids, positions, seen, torch.tensor(predicting))
+        wanted = logits.gather(-1, torch.tensor(targets, device=logits.device)[:, None])[:, 0]
+        log_p = (wanted - logits.logsumexp(-1)).double().tolist()
+        greedy = (wanted == logits.amax(-1)).tolist()
         at = 0
         for option in (option for _, options in rows for option in options):
             of = slice(at, at := at + len(option))
-            yield sum(chosen[of]), all(greedy[of])
+            yield sum(log_p[of]), all(greedy[of])
 
-    def _log_probabilities(
-        self, ids: Tensor, positions: Tensor, seen: Tensor, predicting: Tensor
-    ) -> Tensor:
-        """log p (n, V) at the places ``predicting`` (n,) of the flattened rows ``ids`` (B, N)."""
+    def _logits(self, ids: Tensor, positions: Tensor, seen: Tensor, predicting: Tensor) -> Tensor:
+        """Logits (n, V) at the places ``predicting`` (n,) of the flattened rows ``ids`` (B, N)."""
         mask = torch.zeros(seen.shape, dtype=self.model.dtype)
         mask.masked_fill_(~seen, torch.finfo(mask.dtype).min)
 
@@ -117,4 +115,4 @@ class CountingModel(HFLM):
             ).logits[0]
         finally:
             hook.remove()
-        return torch.log_softmax(logits, -1, dtype=self.softmax_dtype)
+        return logits.to(self.softmax_dtype or logits.dtype)

@@ -17,7 +17,7 @@ ORDER = (
     {"paired", "names", "telling", "provenance"},
     {"scaling_law"},
     {"reported"},
-    {"notes"},
+    {"notes", "telling"},
     {"tables", "figures"},
     {"claims"},
     {"controls"},

@@ -62,6 +62,20 @@ def test_two_seeds_of_a_budget_are_averaged():
     assert fit_law(tokens, apart).value(1e5) == pytest.approx(truth(1e5), rel=1e-4)
 
 
+def test_where_the_law_does_not_fit_more_seeds_do_not_narrow_it():
+    tokens, loss = ends(noise=0.0)
+    wiggle = np.repeat([0.02, -0.03, 0.0, 0.03, -0.02], 2)
+    noise = 0.001 * np.random.default_rng(0).normal(size=10)
+    fit, once = (
+        fit_law(tokens, loss * np.exp(wiggle + noise)),
+        fit_law(tokens[::2], loss[::2] * np.exp(wiggle[::2])),
+    )
+    assert fit.misfit and not fit_law(*ends(noise=0.003, seed=1)).misfit
+    widths = [np.ptp(each.interval(8e5)) for each in (fit, once)]
+    assert widths[0] == pytest.approx(widths[1], rel=0.2)
+    assert "for the law does not fit the budgets" in fit.refusal(8e5)
+
+
 def test_a_run_that_went_wrong_hardly_moves_the_law():
     tokens, loss = ends(noise=0.001)
     loss[4] *= 1.2

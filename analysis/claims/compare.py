@@ -185,7 +185,7 @@ def _findings(
     names = ", ".join(map(row_name, dict.fromkeys(lacking)))
     remarks = [*told, *([f"without {names}, which this scale does not run"] if names else [])]
     pairs = [pair for pair in parts[0].estimates if all(pair in part.estimates for part in parts)]
-    if len(pairs) == 1:
+    if len(pairs) == 1 and math.isnan(margin):
         remarks.append(f"one pair, {pairs[0]}")
     shown = {"percent": metric.ratio, "margin": margin, "remarks": remarks}
     scopes = [ALL, *(pairs if len(pairs) > 1 else [])]

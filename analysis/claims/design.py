@@ -12,6 +12,7 @@ from analysis.claims.compare import compare
 from analysis.claims.listed import HIGHER, LOWER, PRIMARY, Claim
 from analysis.claims.metrics import BY_NAME
 from analysis.results import PROJECT, row_name
+from tad.experiment.config import Suite
 from tad.experiment.schema import Positive, Strict
 from tad.experiment.yaml_file import ConfigError, read_yaml
 from tad.methods import Method
@@ -63,8 +64,18 @@ def design_hash(path: Path = PROJECT / DESIGN) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def primary_claims(design: Design) -> tuple[Claim, ...]:
-    """Its claims, ready to be judged."""
+def primary_claims(design: Design, suite: Suite) -> tuple[Claim, ...]:
+    """Its claims, ready to be judged. Raises ConfigError for an item or pair that nothing defines.
+
+    What is defined, and what the scale does not run, are two things: that is an outcome.
+    """
+    if design.item not in suite.items:
+        raise ConfigError(f"{DESIGN}: item: {design.item!r} is not in experiments.yaml")
+    for name, entry in design.claims.items():
+        for pair in entry.pairs:
+            if pair not in suite.pairs:
+                known = ", ".join(suite.pairs)
+                raise ConfigError(f"{DESIGN}: claims.{name}: pair {pair!r} (allowed: {known})")
     return tuple(_claim(design, name, entry) for name, entry in design.claims.items())
 
 

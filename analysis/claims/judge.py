@@ -75,7 +75,7 @@ def judge(
     """
     evidence = Evidence(suite, Path(root))
     if claims is None:
-        claims = (*primary_claims(load_design()), *CLAIMS, *own_claims(suite))
+        claims = (*primary_claims(load_design(), suite), *CLAIMS, *own_claims(suite))
     found = [(claim, finding) for claim in claims for finding in _findings(claim, evidence)]
     whole, parts = [], []
     for family, correct in FAMILIES.items():
@@ -122,7 +122,7 @@ def frame(judged: Sequence[Judged], by_pair: Sequence[Judged] = ()) -> pd.DataFr
 def _row(entry: Judged, pairs: Sequence[Judged]) -> dict[str, object]:
     claim, found = entry.claim, entry.finding
     remarks = [*filter(None, [found.reason]), *found.remarks]
-    remarks += words.against_margin(found, entry.verdict, entry.adjusted)
+    remarks += words.against_margin(found, entry.verdict, entry.adjusted, entry.tested)
     remarks += words.correction(found, entry.adjusted, entry.verdict, entry.tested)
     remarks += words.disagreement(found, entry.verdict, [(p.finding, p.verdict) for p in pairs])
     beside = [" ".join([p.finding.scope, *words.shown(p.finding), p.verdict]) for p in pairs]
@@ -205,8 +205,9 @@ def _notes(suite: Suite, numbers: pd.DataFrame) -> list[str]:
         "of no difference beyond the margin; each of the two is corrected by Holm over the primary "
         "claims alone. Where both are significant, the difference is there and smaller than the "
         'margin: the verdict is then "no difference beyond the margin". All other claims are '
-        "exploratory, corrected by Benjamini and Hochberg within their family: of those marked "
-        f"supported or contradicted some {100 * LEVEL:.0f}% are false. Claims tested: {tested}.",
+        "exploratory, corrected by Benjamini and Hochberg within their family: of what is marked "
+        f"supported or contradicted there, at most {100 * LEVEL:.0f}% is expected to be false. "
+        f"Claims tested: {tested}.",
         "Differences are paired over seeds (same teacher, data and initialisation), and over items "
         "in benchmarks; the effect is the mean over pairs (log ratios for percent), with t "
         "intervals from the variance between seeds (Welch and Satterthwaite), pairs and the seeds "

@@ -19,8 +19,8 @@ def correction(found: Finding, adjusted: float, verdict: str, tested: int) -> li
     ]
 
 
-def against_margin(found: Finding, verdict: str, adjusted: float) -> list[str]:
-    """How the interval of a primary claim lies to its margin."""
+def against_margin(found: Finding, verdict: str, adjusted: float, tested: int) -> list[str]:
+    """How the interval of a primary claim, one of ``tested``, lies to its margin."""
     if math.isnan(found.margin) or math.isnan(found.low):
         return []
     low, high, margin = found.low, found.high, found.margin
@@ -28,8 +28,9 @@ def against_margin(found: Finding, verdict: str, adjusted: float) -> list[str]:
     told = []
     if verdict == SAME and adjusted < LEVEL:
         told.append("a difference is there, and it is smaller than the margin")
-    elif verdict not in (SAME, UNDECIDED) and low > -margin and high < margin:
-        told.append("all of the interval is within the margin")
+    elif verdict != SAME and low > -margin and high < margin:
+        but = f", but not after correction for {tested} claims" if verdict == UNDECIDED else ""
+        told.append(f"all of the interval is within the margin{but}")
     elif low > margin or high < -margin:
         told.append("all of the interval is beyond the margin")
     elif verdict not in (SAME, UNDECIDED):

@@ -68,7 +68,9 @@ def _against_weight(axis: Axes, frame: pd.DataFrame, metric: str) -> None:
     there = there.assign(at=positions(there))
     _draw(axis, there, metric, joined=there["clm"] > 0)
     low, high = there["at"].min(), there["at"].max()
-    named = {float(x): f"{x}" for x in TICKS if low * OUTSIDE <= 1.1 * x <= 1.2 * high / OUTSIDE}
+    inside = there["at"][(there["size"] > 0) & (there["clm"] > 0)]
+    within = [x for x in TICKS if inside.min() / 1.1 <= x <= 1.1 * inside.max()]
+    named = {float(x): f"{x}" for x in within}
     if (there["size"] == 0).any():
         named[low] = "0"
     if (there["clm"] == 0).any():

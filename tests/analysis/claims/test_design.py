@@ -36,9 +36,8 @@ def test_there_are_eight_of_these_kinds():
         ("nll", "kd_only", 0.01, 2): 1,
         ("fewshot", "vanilla_kd", 1, 2): 1,
     }
-    assert {claim.family for claim in primary_claims(design)} == {PRIMARY}
     suite = load_suite(CONFIG / "smoke.yaml")
-    assert {pair for e in design.claims.values() for pair in e.pairs} <= set(suite.pairs)
+    assert {claim.family for claim in primary_claims(design, suite)} == {PRIMARY}
     assert design_hash() == hashlib.sha256((CONFIG / "claims.yaml").read_bytes()).hexdigest()
 
 
@@ -63,6 +62,17 @@ def test_what_is_wrong_is_refused_in_one_line(tmp_path, old, new, told):
     assert told in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [("phi2_1b", "phi2", "claims.a: pair 'phi2'"), ("primary", "main", "item: 'main'")],
+)
+def test_an_item_or_pair_that_nothing_defines_is_refused(tmp_path, old, new, told):
+    path = tmp_path / "claims.yaml"
+    path.write_text(GOOD.replace(old, new))
+    with pytest.raises(ConfigError, match=told):
+        primary_claims(load_design(path), load_suite(CONFIG / "smoke.yaml"))
+
+
 def test_the_primary_claims_on_runs_of_their_item(tmp_path):
     """KL is 10% lower than Vanilla KD's and 1% lower than the matched one's; six seeds."""
     suite = load_suite(CONFIG / "smoke.yaml")
@@ -84,7 +94,7 @@ def test_the_primary_claims_on_runs_of_their_item(tmp_path):
         put(folder / "fewshot.json", fewshot(0.4 + 0.001 * rng.normal()))
     for name in item.pairs:
         put_teacher(tmp_path, suite, name)
-    claims = primary_claims(load_design())
+    claims = primary_claims(load_design(), suite)
     whole, pairs = judge(suite, tmp_path, claims)
     verdicts = {entry.claim.id.removeprefix("primary-"): entry.verdict for entry in whole}
     assert verdicts["kl-kd-phi2"] == verdicts["kl-kd-qwen1.5"] == SUPPORTED

@@ -35,6 +35,10 @@ def test_an_interval_that_leaves_the_bound_out_beside_no_verdict_gets_words():
         (-1.5, -0.5, SUPPORTED, ["all of the interval is within the margin"]),
         (-3.0, -1.0, SUPPORTED, ["that the difference reaches the margin is not shown"]),
         (1.0, 3.0, CONTRADICTED, ["that the difference reaches the margin is not shown"]),
+        (
+            *(-1.0, 0.5, UNDECIDED),
+            ["all of the interval is within the margin, but not after correction for 8 claims"],
+        ),
         (-1.0, 0.5, SAME, []),
         (-1.0, -0.5, SAME, ["a difference is there, and it is smaller than the margin"]),
         (-1.0, 2.5, UNDECIDED, []),
@@ -43,8 +47,8 @@ def test_an_interval_that_leaves_the_bound_out_beside_no_verdict_gets_words():
 )
 def test_no_more_is_said_than_the_interval_says(low, high, verdict, expected):
     adjusted = 0.01 if low > 0 or high < 0 else 0.5
-    assert words.against_margin(found(low, high, margin=2.0), verdict, adjusted) == expected
-    assert words.against_margin(found(low, high), verdict, adjusted) == []
+    assert words.against_margin(found(low, high, margin=2.0), verdict, adjusted, 8) == expected
+    assert words.against_margin(found(low, high), verdict, adjusted, 8) == []
 
 
 def test_pairs_that_agree_are_not_named():

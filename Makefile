@@ -44,7 +44,7 @@ figures: setup
 	@echo 'Figures: results/$(SCALE)/figures/    Tables: results/$(SCALE)/tables/'
 
 publish: setup
-	$(RUN) tad publish --scale $(SCALE)
+	$(RUN) tad publish --scale $(SCALE) $(if $(ALLOW_DIRTY),--allow-dirty)
 
 bench: setup
 	$(RUN) python benchmarks/losses.py suite

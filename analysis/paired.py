@@ -1,4 +1,4 @@
-"""Paired tests of two few-shot results, A - B, item by item.
+"""Paired tests of two few-shot results, A - B, item by item: of accuracy and of margins.
 
 tad paired A/fewshot.items.jsonl.gz B/fewshot.items.jsonl.gz
 """
@@ -38,11 +38,14 @@ def read_items(path: str | Path) -> pd.DataFrame:
         raise ItemsError(f"{path}: not items of eval.fewshot.evaluate ({error})") from None
 
 
-def paired_items(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
-    """Both methods' results item by item: task, item, a, b (0 or 1).
+def paired_items(a: pd.DataFrame, b: pd.DataFrame, value: str = "correct") -> pd.DataFrame:
+    """Both methods' results item by item: task, item, a, b.
 
-    Raises ItemsError unless both have the same items, with the same content.
+    ``value`` is "correct" (0 or 1) or "margin" (nats a character). Raises ItemsError unless both
+    have the same items, with the same content, and that value.
     """
+    if not {value} <= {*a.columns} & {*b.columns}:
+        raise ItemsError(f"a result has no {value} of its items; evaluate that model again")
     keys = ["task", "item", "doc_hash"]
     merged = a.merge(b, on=keys, suffixes=("_a", "_b"), how="outer", indicator=True)
     odd = merged[merged["_merge"] != "both"]
@@ -52,8 +55,9 @@ def paired_items(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
             f"not the same items: {len(odd)} are in one result only, first {first['task']} "
             f"{first['item']}; results of other data, suites or limits do not pair"
         )
-    pairs = merged.rename(columns={"correct_a": "a", "correct_b": "b"})
-    return pairs[["task", "item", "a", "b"]].astype({"a": int, "b": int})
+    pairs = merged.rename(columns={f"{value}_a": "a", f"{value}_b": "b"})
+    kind = type(a[value].iloc[0].item())
+    return pairs[["task", "item", "a", "b"]].astype({"a": kind, "b": kind})
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,47 @@ def paired_tests(
     return tests
 
 
+@dataclass(frozen=True)
+class PairedMargin:
+    """Mean margin of A less that of B on the same items, in nats a character.
+
+    ``interval`` is the 95% t interval over items and ``p_value`` that of the paired t test.
+    """
+
+    task: str
+    n: int
+    difference: float
+    interval: tuple[float, float]
+    p_value: float
+
+
+def paired_margins(pairs: pd.DataFrame, *, level: float = 0.95) -> list[PairedMargin]:
+    """As ``paired_tests``, of ``paired_items(a, b, "margin")``; the average's interval is normal.
+
+    This too is the error of the items, not of the seed.
+    """
+    gaps = (pairs["a"] - pairs["b"]).groupby(pairs["task"], sort=False)
+    found = gaps.agg(mean="mean", se="sem", n="size")
+    found["df"] = found["n"] - 1
+    average = {
+        "mean": found["mean"].mean(),
+        "se": np.sqrt((found["se"] ** 2).sum()) / len(found),
+        "n": found["n"].sum(),
+        "df": np.inf,
+    }
+    found.loc["Avg"] = average
+    half = found["se"] * stats.t.ppf((1 + level) / 2, found["df"])
+    with np.errstate(divide="ignore", invalid="ignore"):  # equal results: 0 / 0
+        p_values = 2 * stats.t.sf(np.abs(found["mean"] / found["se"]), found["df"])
+    return [
+        PairedMargin(task, int(n), float(mean), (float(mean - h), float(mean + h)), float(p))
+        for task, n, mean, h, p in zip(
+            found.index, found["n"], found["mean"], half, np.nan_to_num(p_values, nan=1.0),
+            strict=True,
+        )
+    ]  # fmt: skip
+
+
 def mcnemar(only_a: int, only_b: int) -> float:
     """Two-sided exact p-value of McNemar's test: items that only one of two methods has right."""
     discordant = only_a + only_b
@@ -132,7 +177,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     def job() -> None:
-        pairs = paired_items(*map(read_items, options.items))
+        frames = [read_items(path) for path in options.items]
+        pairs = paired_items(*frames)
         header = f"{'task':<14}{'items':>6}{'only A':>8}{'only B':>8}{'A - B':>8}"
         print(header + f"{'95% interval':>20}{'p':>8}")
         for test in paired_tests(pairs, draws=options.draws, seed=options.seed):
@@ -140,6 +186,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(
                 f"{TASKS.get(test.task, test.task):<14}{test.n:>6}{test.only_a:>8}{test.only_b:>8}"
                 f"{test.difference:>8.1f}  [{low:7.1f}, {high:7.1f}]{test.p_value:8.3f}"
+            )
+        if not all("margin" in frame for frame in frames):
+            return  # results of before
+        print(f"\n{'margin':<14}{'items':>6}{'A - B':>24}{'95% interval':>20}{'p':>8}")
+        for found in paired_margins(paired_items(*frames, "margin")):
+            low, high = found.interval
+            print(
+                f"{TASKS.get(found.task, found.task):<14}{found.n:>6}{found.difference:>24.4f}"
+                f"  [{low:7.4f}, {high:7.4f}]{found.p_value:8.3f}"
             )
 
     return exit_code("paired", job)

@@ -2,10 +2,12 @@
 
     tad publish --scale smoke
     tad publish --scale smoke --redrawn    # after make figures
+    tad publish --scale smoke --allow-dirty    # records of several commits or of uncommitted code
 
 Copies every record that the scale's tables, figures and claims are made of, and what they are, from
 ``work/SCALE`` to ``results/SCALE``; no weights. ``make figures`` redraws from them. No rule of the
-DAG writes to ``results``, so that a result is replaced by this command alone.
+DAG writes to ``results``, so that a result is replaced by this command alone. Records of one clean
+commit are taken; others only if asked for, and then the tables that hold them say so in red.
 """
 
 from __future__ import annotations
@@ -15,24 +17,29 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from analysis.provenance import fault, states
+from analysis.results import PROJECT
 from tad.command import UserError, command_line, exit_code
 from tad.experiment.config import load_suite
 from tad.records import provenance, read_json, write_json
-from workflow.items import all_records
+from workflow.items import DESIGN, all_records
 
 PICTURES = ("*.png", "*.csv")
 """Of a figure the picture and its numbers; the PDF is redrawn."""
 
 
 class PublishError(UserError, ValueError):
-    """A scale that is not finished; the message names what is missing."""
+    """A scale that is not finished, or not of one clean commit; the message says what is wrong."""
 
 
-def publish(scale: str, config: str | None = None, root: Path = Path()) -> Path:
+def publish(
+    scale: str, config: str | None = None, root: Path = Path(), *, allow_dirty: bool = False
+) -> Path:
     """Copy a scale's records, tables and figures; returns the folder. Raises PublishError.
 
     The new folder replaces the old one only when it is complete. ``manifest.json`` holds the hash
-    of every file, and of the configuration that they belong to.
+    of every file, and of the configuration that they belong to; ``fault`` there is what
+    ``allow_dirty`` let pass.
     """
     path = Path(config or root / "config" / f"{scale}.yaml")
     suite = load_suite(path)
@@ -44,6 +51,12 @@ def publish(scale: str, config: str | None = None, root: Path = Path()) -> Path:
             f"{source / missing[0]}: missing, with {len(missing) - 1} more of {len(files)}; finish "
             f"the scale first: make reproduce SCALE={scale}"
         )
+    wrong = fault(states(source, files))
+    if wrong and not allow_dirty:
+        raise PublishError(
+            f"{source}: {wrong}; commit, remove {source} and run the scale again, or publish with "
+            "--allow-dirty (make publish ALLOW_DIRTY=1), which the report shows in red"
+        )
     files += _drawn(source)
     made_by = provenance()  # before anything is written here, which would make the tree "dirty"
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -54,13 +67,14 @@ def publish(scale: str, config: str | None = None, root: Path = Path()) -> Path:
             (new / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / name, new / name)
             hashes[name.as_posix()] = _hash(new / name)
-        configuration = [path, path.parent / "experiments.yaml"]
+        configuration = [path, path.parent / "experiments.yaml", PROJECT / DESIGN]
         write_json(
             new / "manifest.json",
             {
                 "scale": suite.scale,
                 "config": {p.name: _hash(p) for p in configuration},
                 "files": hashes,
+                **({"fault": wrong} if wrong else {}),
                 **made_by,
             },
         )
@@ -113,12 +127,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--redrawn", action="store_true", help="only take up what make figures drew anew"
     )
+    parser.add_argument(
+        "--allow-dirty", action="store_true", help="records of several commits, or of no clean one"
+    )
     options = parser.parse_args(arguments)
 
     def job() -> None:
         if options.redrawn:
             print(f"{redrawn(options.scale)}: hashes of tables and figures taken")
         else:
-            print(f"{publish(options.scale, options.config)}: published")
+            folder = publish(options.scale, options.config, allow_dirty=options.allow_dirty)
+            print(f"{folder}: published")
 
     return exit_code("publish", job)

@@ -81,11 +81,13 @@ def pair_name(pair: str) -> str:
 
 
 def row_name(row: str) -> str:
-    """How tables call a method id, or in its place a checkpoint (``model/checkpoint``) or a model
-    of others (``references/name``)."""
+    """How tables call a method id, or in its place a checkpoint (``model/checkpoint``), a model of
+    others (``references/name``) or a row to compare with (``floor/name``)."""
     model, _, point = row.partition("/")
     if not point:
         return Method.parse(row).label
+    if model == "floor":
+        return point.capitalize()
     if model == "references":
         return point
     return model if point == "final" else f"{model} at {point.upper()}"

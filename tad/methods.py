@@ -198,7 +198,7 @@ ROWS: dict[str, Row] = {
         Row(name="tad_nonorm", label="TAD, not normalised",
             **_TAD | {"divergence": "tad.divergences:tail_weighted", "fused": "tail_weighted",
                       "scope": "token"},
-            control=True, colour=_VERMILION, line=":", marker="s"),
+            control=True, colour=_VERMILION, line=":", marker="D"),
         *_FIELD,
         _matched(_REVERSE, line="-.", marker="d"),
         _matched(_DKD, line="-."),

@@ -16,9 +16,8 @@ from tad.experiment.specs import last_checkpoint
 
 RECORDS = {
     "table1": ("fewshot.json",),
-    "table2": ("fewshot.json",),
+    "table2": ("fewshot.json", "heldout.json"),
     "table4": ("fewshot.json", "calibration.json"),
-    "table5": ("train.jsonl",),
     "table6": ("fewshot.json",),
     "table7": ("math.json",),
     "table8": ("math.json",),
@@ -32,6 +31,9 @@ RECORDS = {
 }
 """Files of every run of an item that its table or figure reads."""
 
+BENCHMARKS = ("fewshot.json", "math.json")
+"""Records that are made of teachers too, which say what a task can tell."""
+
 OF_EVERY_RUN = ("train.jsonl", "manifest.json")
 COMPANIONS = {
     "fewshot.json": "fewshot.items.jsonl.gz",
@@ -39,6 +41,13 @@ COMPANIONS = {
     "selection.json": "scores.npz",
 }
 """What is written beside a record, and paired tests read."""
+
+
+CONTROL_ITEMS = ("primary", "controls", "divergences")
+"""Items that the table and figure of controls are made of."""
+
+DESIGN = "config/claims.yaml"
+"""What the primary claims are; read by claims, and kept with them."""
 
 
 # --- What is drawn -------------------------------------------------------------------------------
@@ -82,12 +91,15 @@ class Target:
     """What is asked for by name.
 
     ``needs`` are items of which a scale must select one, if any; of their runs ``reads`` names the
-    files that are read, where that is not what RECORDS says of an item.
+    files that are read, where that is not what RECORDS says of an item, and ``also`` more of them.
+    ``design`` says that the primary claims (DESIGN) are read as well.
     """
 
     draws: tuple[Drawn, ...]
     needs: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+    design: bool = False
 
 
 def _table(name: str, label: str, caption: str, category: str = "Tables") -> Drawn:
@@ -107,7 +119,7 @@ _CALIBRATION = Drawn(
     files=tuple(
         f"figures/{kind}_{{pair}}.{suffix}"
         for kind in ("reliability", "tail")
-        for suffix in ("png", "pdf")
+        for suffix in ("png", "pdf", "csv")
     ),
     shown={
         "figures/reliability_{pair}.png": ("Reliability, {pair}", "reliability"),
@@ -146,9 +158,21 @@ TARGETS: dict[str, Target] = {
     "ablations": _item(_table("ablations", "Held-out, ablations", "heldout")),
     "table1": _item(_table("table1", "Table 1", "fewshot")),
     "table2": _item(_table("table2", "Table 2", "fewshot")),
+    "betas": Target(
+        draws=(_table("betas", "Held-out KL against β", "heldout"),),
+        needs=("table2", "controls"),
+        reads=("heldout.json",),
+    ),
     "table3": Target(draws=(_table("table3", "Table 3", "table3"),)),
     "table4": _item(_table("table4", "Table 4", "fewshot")),
-    "table5": _item(_table("table5", "Table 5", "table5"), _figure("table5", "Table 5", "Tables")),
+    "table5": Target(
+        draws=(
+            _table("table5", "Table 5", "table5"),
+            _figure("table5", "Table 5, figure", "Tables"),
+        ),
+        needs=("budgets",),
+        reads=("heldout.json",),
+    ),
     "table6": _item(_table("table6", "Table 6", "fewshot")),
     "table7": _item(_table("table7", "Table 7", "math")),
     "table8": _item(_table("table8", "Table 8", "math")),
@@ -165,13 +189,25 @@ TARGETS: dict[str, Target] = {
         draws=(_table("costs", "Costs of the runs", "costs"),),
         needs=("table1", "table4", "table7"),
     ),
+    "controls": Target(
+        draws=(
+            _table("controls", "TAD and its controls", "controls", "Controls"),
+            _figure("controls", "TAD and its controls", "Controls"),
+        ),
+        needs=CONTROL_ITEMS,
+        also=("train.jsonl",),
+        design=True,
+    ),
     "selection": Target(
         draws=(_figure("selection", "MiniPLM scores"),), needs=("an item with selected rows",)
     ),
     "gradients": Target(draws=(_figure("gradients", "Gradient of tail logits (Section 2.1)"),)),
     "labels": Target(draws=(_figure("labels", "TAD and DKD against the label"),)),
     "audit": Target(draws=(_AUDIT,)),
-    "claims": Target(draws=(_CLAIMS,)),
+    "claims": Target(draws=(_CLAIMS,), design=True),
+    "provenance": Target(
+        draws=(_table("provenance", "What code made the records", "provenance", "Provenance"),)
+    ),
 }
 """All of them by name."""
 
@@ -206,16 +242,17 @@ def drawn(suite: Suite) -> Iterator[tuple[str, Drawn]]:
 
 def target_records(suite: Suite, name: str) -> list[str]:
     """The records that a target is made of, relative to the root."""
-    if name in suite.items:
-        return item_records(suite, name)
-    if name in ("claims", "costs"):
+    if name in ("claims", "costs", "provenance"):
         return all_records(suite)
     if name == "selection":
         names = ("selection.json", COMPANIONS["selection.json"])
         return [f"{selection_folder(r)}/{each}" for r in selection_runs(suite) for each in names]
     target = TARGETS[name]
-    runs = [run for item in target.needs if item in suite.select.items for run in suite.runs(item)]
-    return [f"runs/{run}/{file}" for run in dict.fromkeys(runs) for file in target.reads]
+    items = [item for item in target.needs if item in suite.select.items]
+    of_items = [file for item in items for file in item_records(suite, item)]
+    runs = dict.fromkeys(run for item in items for run in suite.runs(item))
+    more = [f"runs/{run}/{file}" for run in runs for file in target.reads or target.also]
+    return list(dict.fromkeys(more if target.reads else of_items + more))
 
 
 def selection_runs(suite: Suite) -> list[RunId]:
@@ -245,6 +282,9 @@ def item_records(suite: Suite, item: str) -> list[str]:
         files += [f"models/{model}/{point}/{name}" for name in names]
     for _, reference in suite.references_of(item):
         files += [f"references/{reference}/{name}" for name in names]
+    for teacher in suite.teachers(item):
+        point = last_checkpoint(suite, teacher)
+        files += [f"models/{teacher}/{point}/{name}" for name in names if name in BENCHMARKS]
     if item == "figure2":
         files = [
             f"models/{teacher}/{last_checkpoint(suite, teacher)}/heldout.json"

@@ -3,67 +3,86 @@
     tad claims --root work/mini
 
 Writes ``{root}/tables/claims.{csv,md,html,tex}``, one row a claim, and ``claims_by_pair.*``, the
-same for each pair on its own. ``listed`` says what is claimed and how it is measured,
-``statistics`` how a verdict is reached. A record that this scale does not make leaves a claim "not
-testable at this scale"; one that it makes and that is missing is an error.
+same for each pair on its own. config/claims.yaml states the primary claims, ``listed`` the others
+and how they are measured, ``statistics`` how a verdict is reached. A record that this scale does
+not make leaves a claim "not testable at this scale"; one that it makes and that is missing is an
+error.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
-from analysis.claims.evidence import Evidence, NotTestable
-from analysis.claims.listed import CLAIMS, Claim, own_claims
+from analysis.claims import words
+from analysis.claims.design import design_hash, load_design, primary_claims
+from analysis.claims.evidence import Evidence
+from analysis.claims.listed import CLAIMS, OURS, PAPER, PRIMARY, Claim, own_claims
+from analysis.claims.metrics import NotTestable
 from analysis.claims.statistics import (
     ALL,
     CONTRADICTED,
-    INCONCLUSIVE,
+    DEPENDS,
     LEVEL,
     MIN_SEEDS,
     NOT_TESTABLE,
+    SAME,
     SUPPORTED,
+    UNDECIDED,
     Finding,
+    benjamini_hochberg,
     holm,
     verdict,
 )
+from analysis.provenance import alert
 from analysis.results import draw_command
 from analysis.tables.render import Table, blocks
 from tad.experiment.config import Suite
 
-VERDICTS = (SUPPORTED, CONTRADICTED, INCONCLUSIVE, NOT_TESTABLE)
+VERDICTS = (SUPPORTED, CONTRADICTED, SAME, UNDECIDED, DEPENDS, NOT_TESTABLE)
+FAMILIES = {PRIMARY: holm, PAPER: benjamini_hochberg, OURS: benjamini_hochberg}
+"""How each family of claims is corrected for their number."""
 
 
 class Judged(NamedTuple):
-    """A claim in one scope with its verdict; ``adjusted`` is Holm's p-value, NaN for none."""
+    """A claim in one scope with its verdict.
+
+    ``adjusted`` and ``adjusted_same`` are p-values after correction for the ``tested`` claims of
+    its family, NaN for none; the second is of "no difference beyond the margin".
+    """
 
     claim: Claim
     finding: Finding
     adjusted: float
+    adjusted_same: float
+    tested: int
     verdict: str
 
 
 def judge(
     suite: Suite, root: Path, claims: Sequence[Claim] | None = None
 ) -> tuple[list[Judged], list[Judged]]:
-    """All claims over the mean of the pairs, and pair by pair.
+    """All claims over the mean of the pairs, and those of several pairs pair by pair.
 
-    The claims of the paper are one family of tests, those of ours another, and so are their
-    breakdowns by pairs. Raises UserError for a record that is missing or broken.
+    Each family of claims is corrected for by itself, and so is its breakdown by pairs, which is
+    exploratory whatever the family. Raises UserError for a record that is missing or broken.
     """
     evidence = Evidence(suite, Path(root))
-    claims = (*CLAIMS, *own_claims(suite)) if claims is None else claims
+    if claims is None:
+        claims = (*primary_claims(load_design(), suite), *CLAIMS, *own_claims(suite))
     found = [(claim, finding) for claim in claims for finding in _findings(claim, evidence)]
-
-    def family(whole: bool, ours: bool) -> list[Judged]:
-        return _family([f for f in found if f[0].ours == ours and (f[1].scope == ALL) == whole])
-
-    whole, parts = ([*family(w, False), *family(w, True)] for w in (True, False))
+    whole, parts = [], []
+    for family, correct in FAMILIES.items():
+        members = [entry for entry in found if entry[0].family == family]
+        whole += _family([entry for entry in members if entry[1].scope == ALL], correct)
+        by_pair = [entry for entry in members if entry[1].scope != ALL]
+        parts += _family(by_pair, benjamini_hochberg)
     return whole, parts
 
 
@@ -74,106 +93,145 @@ def _findings(claim: Claim, evidence: Evidence) -> list[Finding]:
         return [Finding(scope=ALL, reason=str(reason))]
 
 
-def _family(found: Sequence[tuple[Claim, Finding]]) -> list[Judged]:
-    adjusted = holm([finding.p for _, finding in found])
+def _family(
+    found: Sequence[tuple[Claim, Finding]], correct: Callable[[list[float]], list[float]]
+) -> list[Judged]:
+    adjusted = correct([finding.p for _, finding in found])
+    same = correct([finding.p_same for _, finding in found])
+    tested = sum(not math.isnan(p) for p in adjusted)
     return [
-        Judged(claim, finding, p, verdict(finding, p))
-        for (claim, finding), p in zip(found, adjusted, strict=True)
+        Judged(claim, finding, p, q, tested, verdict(finding, p, q))
+        for (claim, finding), p, q in zip(found, adjusted, same, strict=True)
     ]
 
 
-def frame(judged: Sequence[Judged]) -> pd.DataFrame:
-    """One row a claim and scope.
+def frame(judged: Sequence[Judged], by_pair: Sequence[Judged] = ()) -> pd.DataFrame:
+    """One row a claim and scope; ``by_pair`` are verdicts to stand beside those of the mean.
 
-    Columns: id, section, claim, needs, scope, statistic, effect, unit, low, high (95%), p (two
-    sides), p_holm, replicates, of, verdict, remarks.
+    Columns: family, id, section, claim, needs, scope, statistic, effect, unit, low, high (95%),
+    margin, p (two sides), p_adjusted, p_same (of no difference beyond the margin),
+    p_same_adjusted, tested (claims that the correction is for), replicates, of, verdict, pairs,
+    remarks, design (sha256 of config/claims.yaml, of primary claims).
     """
-    rows = []
-    for claim, found, adjusted, judgement in judged:
-        rows.append(
-            {"id": claim.id, "section": claim.section, "claim": claim.statement}
-            | {"needs": claim.needs, "scope": found.scope, "statistic": found.what}
-            | {key: getattr(found, key) for key in ("effect", "unit", "low", "high", "p")}
-            | {"p_holm": adjusted, "replicates": found.replicates}
-            | {"of": found.kind if found.holds is None else "exact", "verdict": judgement}
-            | {"remarks": "; ".join([*filter(None, [found.reason]), *found.remarks])}
-        )
-    return pd.DataFrame(rows)
+    pairs: dict[str, list[Judged]] = {}
+    for entry in by_pair:
+        pairs.setdefault(entry.claim.id, []).append(entry)
+    return pd.DataFrame([_row(entry, pairs.get(entry.claim.id, [])) for entry in judged])
+
+
+def _row(entry: Judged, pairs: Sequence[Judged]) -> dict[str, object]:
+    claim, found = entry.claim, entry.finding
+    remarks = [*filter(None, [found.reason]), *found.remarks]
+    remarks += words.against_margin(found, entry.verdict, entry.adjusted, entry.tested)
+    remarks += words.correction(found, entry.adjusted, entry.verdict, entry.tested)
+    remarks += words.disagreement(found, entry.verdict, [(p.finding, p.verdict) for p in pairs])
+    beside = [" ".join([p.finding.scope, *words.shown(p.finding), p.verdict]) for p in pairs]
+    primary = claim.family == PRIMARY
+    return (
+        {"family": claim.family, "id": claim.id, "section": claim.section}
+        | {"claim": claim.statement, "needs": claim.needs}
+        | {"scope": found.scope, "statistic": found.what}
+        | {key: getattr(found, key) for key in ("effect", "unit", "low", "high", "margin", "p")}
+        | {"p_adjusted": entry.adjusted, "p_same": found.p_same}
+        | {"p_same_adjusted": entry.adjusted_same, "tested": entry.tested}
+        | {"replicates": found.replicates, "of": "exact" if found.outcome else found.kind}
+        | {"verdict": entry.verdict, "pairs": "; ".join(beside), "remarks": "; ".join(remarks)}
+        | {"design": design_hash() if primary else ""}
+        | {"_effect": words.shown(found)[0], "_interval": words.shown(found)[1]}
+    )
 
 
 def claims_table(suite: Suite, numbers: pd.DataFrame, *, by_pair: bool = False) -> Table:
     """The verdicts to read, one row a claim, or one a claim and pair."""
-    shown, rows, last = ["scope"] if by_pair else ["section", "claim"], [], None
+    shown = ["scope"] if by_pair else ["section", "claim"]
+    rows = []
+    previous = {"id": None, "family": None}
     for row in numbers.to_dict("records"):
-        name = "" if by_pair and row["id"] == last else row["id"]
-        rows.append([name, *(row[key] for key in shown), row["verdict"], *_cells(row)])
-        last = row["id"]
-    counts, column = Counter(numbers["verdict"]), 1 + len(shown)
-    summary = ", ".join(f"{counts[name]} {name}" for name in VERDICTS)
-    first = f"{len(numbers)} claims: {summary}."
+        named = [row[key] if row[key] != previous[key] else "" for key in ("family", "id")]
+        beside = [] if by_pair else [row["pairs"]]
+        cells = [*named, *(row[key] for key in shown), row["verdict"], row["remarks"], *beside]
+        rows.append([*cells, *_numbers(row)])
+        previous = row
+    counts, column = Counter(numbers["verdict"]), 2 + len(shown)
     title = f"Claims of the paper, judged at scale {suite.scale}"
+    first = [f"{len(numbers)} claims: {_count(counts)}."]
     if by_pair:
-        first = "A family of tests of its own for Holm's correction."
         title = f"Claims pair by pair, scale {suite.scale}"
-    decided = [at for at, row in enumerate(rows) if row[column] in (SUPPORTED, CONTRADICTED)]
-    header = ["Claim", *(["Pair"] if by_pair else ["Where", "Statement"]), "Verdict"]
-    header += ["Statistic", "Why, remarks", "Effect", "95% interval", "p (Holm)", "n"]
+        first = ["Exploratory, whatever the family: corrected as one (Benjamini-Hochberg) in each."]
+    decided = [at for at, row in enumerate(rows) if row[column] in (SUPPORTED, CONTRADICTED, SAME)]
+    header = ["Family", "Claim", *(["Pair"] if by_pair else ["Where", "Statement"]), "Verdict"]
+    header += ["In words", *([] if by_pair else ["Pair by pair"]), "Statistic"]
+    header += ["Effect", "95% interval", "Margin", "p", "p, same", "n"]
+    key = "id" if by_pair else "family"
     return Table(
         title=title,
         header=header,
         rows=rows,
-        notes=[first, *_notes(suite)],
-        left=column + 3,
+        notes=[*first, *_notes(suite, numbers)],
+        left=len(header) - 6,
         bold=frozenset((at, column) for at in decided),
-        blocks=blocks(numbers["id"].tolist()) if by_pair else frozenset(),
+        blocks=blocks(numbers[key].tolist()),
     )
 
 
-def _cells(row: dict) -> list[str]:
-    """Statistic, remarks, effect, interval, p-value, replicates."""
-    unit = f" {row['unit']}".replace(" %", "%") if row["unit"] else ""
-    exact = row["of"] == "exact"
-    value = f"{row['effect']:.3g}" if exact else _signed(row["effect"])
-    effect = "" if math.isnan(row["effect"]) else f"{value}{unit}"
-    interval = ""
-    if not math.isnan(row["low"]):
-        interval = f"[{_signed(row['low'])}, {_signed(row['high'])}]"
-    p = "" if math.isnan(row["p_holm"]) else f"{row['p_holm']:.3f}"
-    if row["p_holm"] < 0.001:
-        p = "< 0.001"
+def _count(counts: Counter) -> str:
+    return ", ".join(f"{counts[name]} {name}" for name in VERDICTS if counts[name])
+
+
+def _numbers(row: dict) -> list[str]:
+    """Statistic, effect, interval, margin, both p-values, replicates."""
+    margin = "" if math.isnan(row["margin"]) else f"{row['margin']:g}"
     replicates = f"{row['replicates']} {row['of']}" if row["replicates"] else ""
-    return [row["statistic"], row["remarks"], effect, interval, p, "exact" if exact else replicates]
-
-
-def _signed(value: float) -> str:
-    return "0" if value == 0 else f"{value:+.3g}"
-
-
-def _notes(suite: Suite) -> list[str]:
-    seeds = len(suite.seeds)
     return [
-        f"Scale {suite.scale}, {seeds} seed{'s' if seeds > 1 else ''}. Verdicts are about the runs "
-        "of this scale; where it is not the paper's, models, data and benchmarks are analogues, "
-        "and a verdict speaks for the direction alone.",
-        "Differences are paired over seeds, and over items in benchmarks; the effect is the mean "
-        "over pairs (log ratios for percent), with t intervals from the variance between seeds "
-        "(Welch and Satterthwaite), pairs taken as independent, and, in benchmarks, between items. "
-        "Held-out metrics of a seed "
-        "are on the same text, whose sampling error the intervals do not hold.",
+        row["statistic"],
+        row["_effect"],
+        row["_interval"],
+        margin,
+        words.p_value(row["p_adjusted"]),
+        words.p_value(row["p_same_adjusted"]),
+        row["of"] if row["of"] == "exact" else replicates,
+    ]
+
+
+def _notes(suite: Suite, numbers: pd.DataFrame) -> list[str]:
+    of = numbers.groupby("family")["tested"].max()
+    tested = ", ".join(f"{name} {of[name]}" for name in FAMILIES if name in of)
+    return [
+        f"Scale {suite.scale}. Verdicts are about the runs of this scale; where it is not the "
+        "paper's, models, data and benchmarks are analogues, and a verdict speaks for the "
+        'direction alone. "After" a section: a claim of ours that the paper does not make there.',
+        f"Primary: the claims of config/claims.yaml (sha256 {design_hash()}), written down with "
+        'their margins before the runs. p is two-sided and "p, same" that of two one-sided tests '
+        "of no difference beyond the margin; each of the two is corrected by Holm over the primary "
+        "claims alone. Where both are significant, the difference is there and smaller than the "
+        'margin: the verdict is then "no difference beyond the margin". All other claims are '
+        "exploratory, corrected by Benjamini and Hochberg within their family: of what is marked "
+        f"supported or contradicted there, at most {100 * LEVEL:.0f}% is expected to be false. "
+        f"Claims tested: {tested}.",
+        "Differences are paired over seeds (same teacher, data and initialisation), and over items "
+        "in benchmarks; the effect is the mean over pairs (log ratios for percent), with t "
+        "intervals from the variance between seeds (Welch and Satterthwaite), pairs and the seeds "
+        "of one teacher taken as independent, and, in benchmarks, between items. Held-out metrics "
+        "of a seed are on the same text, whose sampling error the intervals do not hold.",
         "A claim of several parts is shown by its weakest: supported only if all parts are, "
-        f"contradicted if one is. Intervals are at 95% each; p-values are two-sided, corrected by "
-        f"Holm over the claims tested here; a verdict takes a corrected p below {LEVEL} and at "
-        f"least {MIN_SEEDS} seeds. Exact: computed, not sampled.",
+        "contradicted if one is. Intervals are at 95% each, not corrected; a verdict takes a "
+        f"corrected p below {LEVEL} and at least {MIN_SEEDS} seeds. Exact: computed, not sampled. "
+        "Depends on our reading: the paper leaves open what decides, and it holds under one choice "
+        "and not under another.",
     ]
 
 
 def write(suite: Suite, root: Path) -> None:
     """Write both tables of a root. Raises UserError for a record that is missing or broken."""
-    whole, parts = (frame(judged) for judged in judge(suite, root))
-    claims_table(suite, whole).write(root / "tables", "claims", whole)
-    if parts.empty:
-        parts = whole.iloc[:0]
-    claims_table(suite, parts, by_pair=True).write(root / "tables", "claims_by_pair", parts)
+    whole, parts = judge(suite, root)
+    told = alert(suite, root)
+    for name, numbers in (
+        ("claims", frame(whole, parts)),
+        ("claims_by_pair", frame(parts) if parts else frame(whole).iloc[:0]),
+    ):
+        table = replace(claims_table(suite, numbers, by_pair=name != "claims"), alert=told)
+        csv = numbers[[column for column in numbers if not column.startswith("_")]]
+        table.write(root / "tables", name, csv)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -5,7 +5,9 @@ what differs between two methods trained with the same seed. Variances are estim
 pair and added up (Welch and Satterthwaite), with the sampling error of the benchmark's items where
 items are known. A claim of several parts is supported only as far as its weakest part
 (intersection-union test) and contradicted as soon as one part is, corrected for their number
-(Bonferroni). Over claims, two-sided p-values are corrected by Holm's procedure.
+(Bonferroni). Primary claims state a margin, and "no difference beyond it" is a verdict too, by two
+one-sided tests (Schuirmann, 1987). Over claims, p-values are corrected by Holm's procedure
+(primary) or by Benjamini and Hochberg's (1995; exploratory).
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import stats
 
-SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported", "contradicted", "inconclusive"
+SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
+SAME = "no difference beyond the margin"
+DEPENDS = "depends on our reading"
 NOT_TESTABLE = "not testable at this scale"
 LEVEL = 0.05
 MIN_SEEDS = 3
@@ -49,6 +53,12 @@ class Estimate:
         if self.variance == 0:  # every replicate alike
             return 0.5 if gap == 0 else float(gap < 0)
         return float(stats.t.sf(gap / math.sqrt(self.variance), self.df))
+
+    def beyond(self, margin: float) -> float:
+        """p-value of a mean that is ``margin`` or more away from 0, on either side: small where it
+        is nearer. The larger of two one-sided tests, each at the full level (TOST)."""
+        mirrored = Estimate(-self.mean, self.variance, self.df, self.n)
+        return max(self.above(-margin), mirrored.above(-margin))
 
 
 def estimate(values: Sequence[float], known: float = 0.0) -> Estimate:
@@ -117,9 +127,10 @@ class Part:
 class Finding:
     """What is found of a claim in one scope, before the correction for many claims.
 
-    ``effect``, ``low`` and ``high`` are in ``unit``, of the part that decides. ``holds`` is set for
-    what is computed, not sampled; ``reason`` where no verdict can be given. ``replicates`` is how
-    many seeds, or of what else ``kind`` names, stand behind it.
+    ``effect``, ``low``, ``high`` and ``bound`` are in ``unit``, of the part that decides, of
+    ``parts``. ``p_same`` tests "no difference beyond ``margin``", where one is stated. ``outcome``
+    is the verdict on what is computed, not sampled; ``reason`` says why none can be given.
+    ``replicates`` is how many seeds, or of what else ``kind`` names, stand behind it.
     """
 
     scope: str
@@ -128,11 +139,15 @@ class Finding:
     effect: float = math.nan
     low: float = math.nan
     high: float = math.nan
+    bound: float = 0.0
+    margin: float = math.nan
     p: float = math.nan
+    p_same: float = math.nan
     direction: int = 0
+    parts: int = 1
     replicates: int = 0
     kind: str = "seeds"
-    holds: bool | None = None
+    outcome: str = ""
     reason: str = ""
     remarks: tuple[str, ...] = field(default=())
 
@@ -143,13 +158,16 @@ def find(
     unit: str,
     *,
     percent: bool = False,
+    margin: float = math.nan,
     kind: str = "seeds",
     remarks: Sequence[str] = (),
 ) -> Finding:
     """A claim whose ``parts`` must all hold, in one scope.
 
-    ``percent``: the parts are logarithms of ratios, shown as percent of change. With fewer than
-    MIN_SEEDS replicates there is an effect, but neither interval nor p-value.
+    ``percent``: the parts are logarithms of ratios, shown as percent of change. ``margin``, in
+    ``unit``, is the smallest difference that counts, of a claim of one part; as a ratio it is
+    1 + margin either way. With fewer than MIN_SEEDS replicates there is an effect, but neither
+    interval nor p-value.
     """
     support = [part.support(scope) for part in parts]
     # Without a variance there is no p-value: the effect nearest to the contrary is shown then.
@@ -159,7 +177,8 @@ def find(
     compared = len({each.what for each in parts})
     what = part.what if compared == 1 else f"{part.what} (weakest of {compared})"
     shown = {"scope": scope, "what": what, "unit": unit, "kind": kind, "remarks": tuple(remarks)}
-    shown |= {"effect": _shown(found.mean, percent), "replicates": found.n}
+    shown |= {"effect": _shown(found.mean, percent), "replicates": found.n, "margin": margin}
+    shown |= {"bound": _shown(part.bound, percent), "parts": len(parts)}
     if found.n < MIN_SEEDS:
         few = f"{found.n} {kind[:-1] if found.n == 1 else kind}; {MIN_SEEDS} needed"
         return Finding(**shown, reason=few)
@@ -168,7 +187,10 @@ def find(
     low, high = (_shown(end, percent) for end in found.interval())
     direction = 1 if for_it <= against else -1
     p = min(1.0, 2 * min(for_it, against))
-    return Finding(**shown, low=low, high=high, p=p, direction=direction)
+    p_same = math.nan
+    if not math.isnan(margin):
+        p_same = found.beyond(math.log1p(margin / 100) if percent else margin)
+    return Finding(**shown, low=low, high=high, p=p, p_same=p_same, direction=direction)
 
 
 def _shown(value: float, percent: bool) -> float:
@@ -186,12 +208,29 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def verdict(finding: Finding, adjusted: float) -> str:
-    """The verdict on a finding with the p-value that Holm's procedure left it."""
+def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for the rate of false discoveries, in the order given; NaN stays NaN."""
+    adjusted = [math.nan] * len(p_values)
+    order = [at for at in np.argsort(p_values, kind="stable") if not math.isnan(p_values[at])]
+    least = 1.0
+    for rank in range(len(order), 0, -1):
+        at = order[rank - 1]
+        least = min(least, len(order) / rank * p_values[at])
+        adjusted[at] = least
+    return adjusted
+
+
+def verdict(finding: Finding, adjusted: float, adjusted_same: float = math.nan) -> str:
+    """The verdict on a finding with the p-values that the correction left it.
+
+    A difference that is there and yet within the margin is "no difference beyond the margin".
+    """
     if finding.reason:
         return NOT_TESTABLE
-    if finding.holds is not None:
-        return SUPPORTED if finding.holds else CONTRADICTED
+    if finding.outcome:
+        return finding.outcome
+    if adjusted_same < LEVEL:
+        return SAME
     if adjusted >= LEVEL:
-        return INCONCLUSIVE
+        return UNDECIDED
     return SUPPORTED if finding.direction > 0 else CONTRADICTED

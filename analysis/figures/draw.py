@@ -20,6 +20,7 @@ FIGURES = {
     "figure1": "analysis.figures.curves",
     "figure2": "analysis.figures.teachers",
     "table5": "analysis.figures.table5",
+    "controls": "analysis.controls.figure",
     "calibration": "analysis.figures.calibration",
     "gradients": "analysis.figures.gradients",
     "labels": "analysis.figures.labels",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.figures import style
+from analysis.names import pair_title
 from analysis.results import write_numbers
 from tad.experiment.config import Suite
 from tad.methods import ROWS
@@ -62,12 +64,12 @@ def histogram(scores: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"low": edges[:-1], "high": edges[1:], **counts})
 
 
-def selection_figure(frames: dict[str, pd.DataFrame]) -> Figure:
+def selection_figure(frames: dict[str, pd.DataFrame], titles: Mapping[str, str]) -> Figure:
     """Difference scores of every pair, one panel each; what is kept is coloured.
 
-    ``frames`` maps a pair to its ``selection_frame``.
+    ``frames`` maps a pair to its ``selection_frame``, ``titles`` to what stands above its panel.
     """
-    figure, axes = style.panels(list(frames), 1.9, 0.2)
+    figure, axes = style.panels(titles, 2.0, 0.2)
     for pair, axis in axes.items():
         _draw(axis, frames[pair])
         if axis.get_subplotspec().is_first_col():
@@ -98,11 +100,12 @@ def _draw(axis: Axes, scores: pd.DataFrame) -> None:
 
 def draw(name: str, suite: Suite, root: Path) -> None:
     """Draw the selections of a scale, of its first seed. Raises RecordError."""
-    frames = {}
+    frames, titles = {}, {}
     for run in selection_runs(suite):
         first = run.stage == next(iter(suite.stages))
-        title = run.pair if first else f"{run.pair}-{run.stage}"
-        frames[title] = selection_frame(root / selection_folder(run))
-    style.save(selection_figure(frames), root / "figures" / name)
+        key = run.pair if first else f"{run.pair}-{run.stage}"
+        titles[key] = pair_title(suite, run.pair) + ("" if first else f" ({run.stage})")
+        frames[key] = selection_frame(root / selection_folder(run))
+    style.save(selection_figure(frames, titles), root / "figures" / name)
     bins = pd.concat({pair: histogram(frame) for pair, frame in frames.items()}, names=["pair"])
     write_numbers(bins.reset_index("pair"), root / "figures" / f"{name}.csv")

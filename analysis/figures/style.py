@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,35 +57,30 @@ def paper_style() -> Iterator[None]:
         matplotlib.use(backend)
 
 
+def shade(color: str, share: float) -> tuple[float, float, float]:
+    """A colour at a share (0 to 1) of the way from its light to its dark form."""
+    from matplotlib.colors import to_rgb
+
+    light = 0.55 - share  # towards white above 0, towards black below
+    return tuple(c + light * (1 - c) if light > 0 else c * (1 + light) for c in to_rgb(color))
+
+
 def panels(
-    pairs: Sequence[str], height: float, more: float = 0.0
+    titles: Mapping[str, str], height: float, more: float = 0.0
 ) -> tuple[Figure, dict[str, Axes]]:
-    """A panel for each pair, at most three in a row of ``height`` inches."""
+    """A panel for each pair, by id with its title, at most three in a row of ``height`` inches."""
     import matplotlib.pyplot as plt
 
-    columns = min(len(pairs), 3)
-    rows = -(-len(pairs) // columns)
+    columns = min(len(titles), 3)
+    rows = -(-len(titles) // columns)
     size = (TEXT_WIDTH * (1 if columns > 1 else 0.6), height * rows + more)
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
-    for axis in axes.flat[len(pairs) :]:
+    for axis in axes.flat[len(titles) :]:
         axis.set_visible(False)
-    found = dict(zip(pairs, axes.flat, strict=False))
+    found = dict(zip(titles, axes.flat, strict=False))
     for pair, axis in found.items():
-        axis.set_title(pair_title(pair))
+        axis.set_title(textwrap.fill(titles[pair], 26 if columns == 3 else 40))
     return figure, found
-
-
-def pair_title(pair: str) -> str:
-    """Teacher and student of a pair id."""
-    return pair.replace("_", " → ", 1)
-
-
-def short(tokens: float) -> str:
-    """2e9 as 2B."""
-    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if tokens >= size:
-            return f"{tokens / size:.3g}{letter}"
-    return f"{tokens:.3g}"
 
 
 def plain_log_labels(axis: Axes) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from analysis.figures import style
+from analysis.names import model_title
 from analysis.results import teacher_frame, write_numbers
 from tad.experiment.config import Suite
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def figure2(teachers: pd.DataFrame) -> Figure:
+def figure2(teachers: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     """``teachers`` has columns teacher, metric, mean, se, q25, q75 (quartiles over tokens)."""
     import matplotlib.pyplot as plt
     from matplotlib.ticker import NullLocator
@@ -29,7 +31,7 @@ def figure2(teachers: pd.DataFrame) -> Figure:
         sizes = tail["metric"].str.removeprefix("alpha_").astype(int)
         color = style.CYCLE[index % len(style.CYCLE)]
         marker = markers[index % len(markers)]
-        left.plot(sizes, tail["mean"], color=color, marker=marker, label=name)
+        left.plot(sizes, tail["mean"], color=color, marker=marker, label=titles[name])
         left.fill_between(sizes, tail["q25"], tail["q75"], color=color, alpha=0.12, lw=0)
         mismatch = teachers[(teachers["teacher"] == name) & (teachers["metric"] == "mismatch")]
         percent = 100 * mismatch["mean"].item()
@@ -41,7 +43,7 @@ def figure2(teachers: pd.DataFrame) -> Figure:
     left.xaxis.set_minor_locator(NullLocator())
     style.plain_log_labels(left)
     left.legend()
-    right.set_yticks(range(len(names)), names)
+    right.set_yticks(range(len(names)), [titles[n].replace(" arch", "\narch") for n in names])
     right.set(xlim=(0, 100), ylim=(-0.6, len(names) - 0.4))
     right.invert_yaxis()
     right.grid(visible=False, axis="y")
@@ -52,5 +54,6 @@ def figure2(teachers: pd.DataFrame) -> Figure:
 def draw(name: str, suite: Suite, root: Path) -> None:
     """Draw the figure from the records below ``root``. Raises RecordError for a missing one."""
     data = teacher_frame(root, suite, suite.teachers(name))
-    style.save(figure2(data), root / "figures" / name)
+    titles = {teacher: model_title(suite, teacher) for teacher in suite.teachers(name)}
+    style.save(figure2(data, titles), root / "figures" / name)
     write_numbers(data, root / "figures" / f"{name}.csv")

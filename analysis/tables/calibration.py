@@ -12,8 +12,9 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.names import titled
 from analysis.results import spread
-from analysis.tables.render import Table, blocks
+from analysis.tables.render import Table, control_note, controls_last
 from eval.calibration.sums import SequenceGaps, compare
 from tad.experiment.config import Suite
 from tad.experiment.layout import Layout
@@ -29,16 +30,18 @@ def write(name: str, suite: Suite, root: Path) -> None:
     """
     runs = suite.runs("table4")
     frame = pd.DataFrame([_row(Layout(root), run, runs) for run in runs])
+    frame, rules = controls_last(frame, ["pair"])
     header = ["Pair", "Method", "Seed", "Full-ECE", "95%", "floor", "15 bins", "floor", "ECE"]
     header += ["− vanilla KD", "95%", "p"]
-    Table(
+    table = Table(
         title=f"Calibration of the students of Table 4 (scale {suite.scale})",
         header=header,
         rows=[_cells(row) for _, row in frame.iterrows()],
-        notes=_notes(frame),
+        notes=[*_notes(frame), *control_note(frame["method"])],
         left=2,
-        blocks=blocks(frame["pair"].tolist()),
-    ).write(root / "tables", name, frame)
+        blocks=rules,
+    )
+    titled(suite, table).write(root / "tables", name, frame)
 
 
 def _row(layout: Layout, run: RunId, runs: list[RunId]) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.names import titled
 from analysis.results import over_seeds, run_keys
-from analysis.tables.render import Table, blocks, plus_minus
+from analysis.tables.render import Table, control_note, controls_last, plus_minus
 from tad.experiment.config import Suite
 from tad.experiment.flops import EXECUTED, Assumptions, model_account, pair_account
 from tad.experiment.layout import Layout
@@ -92,6 +93,8 @@ def costs_table(suite: Suite, frame: pd.DataFrame) -> Table:
     order = [list(dict.fromkeys(frame[key])) for key in keys]
     named, rows = list(means["tokens"].index), []
     named.sort(key=lambda key: [of.index(part) for of, part in zip(order, key, strict=True)])
+    sorted_frame, rules = controls_last(pd.DataFrame(named, columns=keys), keys[:2])
+    named = list(sorted_frame.itertuples(index=False, name=None))
     for key in named:
         mean = {name: table.loc[key, "mean"] for name, table in means.items()}
         plain = means["petaflops"]["mean"].get((*key[:2], PLAIN))
@@ -113,9 +116,9 @@ def costs_table(suite: Suite, frame: pd.DataFrame) -> Table:
         title=f"Cost of every method, as run here (scale {suite.scale})",
         header=header,
         rows=rows,
-        notes=_notes(frame),
+        notes=[*_notes(frame), *control_note(frame["method"])],
         left=3,
-        blocks=blocks([key[:2] for key in named]),
+        blocks=rules,
     )
 
 
@@ -144,4 +147,4 @@ def _notes(frame: pd.DataFrame) -> list[str]:
 def write(name: str, suite: Suite, root: Path) -> None:
     """Write the table of a root. Raises RecordError for a missing record."""
     frame = costs_frame(suite, root)
-    costs_table(suite, frame).write(root / "tables", name, frame)
+    titled(suite, costs_table(suite, frame)).write(root / "tables", name, frame)

@@ -23,8 +23,11 @@ TABLES = {
     "table9": "analysis.tables.table9:write",
     "heldout": "analysis.tables.heldout:write",
     "ablations": "analysis.tables.heldout:write",
+    "controls": "analysis.controls.table:write",
+    "betas": "analysis.tables.betas:write",
     "calibration": "analysis.tables.calibration:write",
     "costs": "analysis.tables.costs:write",
+    "provenance": "analysis.provenance:write",
     "audit": "analysis.reported.audit:write_page",
 }
 """What writes each table: a function of its name, the suite and the root."""

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis.names import titled
+from analysis.notes import setting_notes
 from analysis.results import heldout_frame, over_seeds
-from analysis.tables.render import Table, blocks, plus_minus
+from analysis.tables.render import Table, control_note, controls_last, plus_minus
 from tad.experiment.config import Suite
 from tad.methods import Method
 
@@ -33,6 +35,7 @@ def heldout_table(frame: pd.DataFrame) -> pd.DataFrame:
 def write(name: str, suite: Suite, root: Path) -> None:
     """Write the held-out table of an item. Raises RecordError for a missing record."""
     table = heldout_table(heldout_frame(root, suite.runs(name)))
+    table, rules = controls_last(table, ["pair"])
     rows = [
         [row["stage"], row["pair"], Method.parse(row["method"]).label, str(row["seeds"])]
         + [plus_minus(row[metric], row[f"{metric}_half"], 4) for metric in METRICS]
@@ -42,11 +45,12 @@ def write(name: str, suite: Suite, root: Path) -> None:
         f"Validation split, scale {suite.scale}, nats a token; mean and 95% t interval over "
         "seeds, or one seed as measured. T is the teacher, S the student; lower is better."
     )
-    Table(
+    made = Table(
         title=suite.items[name].title or name,
         header=["Stage", "Pair", "Method", "Seeds", *METRICS.values()],
         rows=rows,
-        notes=(note,),
+        notes=[note, *control_note(table["method"]), *setting_notes(suite, suite.runs(name))],
         left=3,
-        blocks=blocks(table["pair"].tolist()),
-    ).write(root / "tables", name, table)
+        blocks=rules,
+    )
+    titled(suite, made).write(root / "tables", name, table)

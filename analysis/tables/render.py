@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
 from analysis.results import write_numbers
+from tad.methods import ROWS, Method
 from tad.records import write_text
 
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>
@@ -22,6 +23,7 @@ th {{border-bottom: 2px solid #333}}
 """
 _STYLE = """tr.block td {{border-top: 2px solid #999}}
 th:nth-child(-n+{left}), td:nth-child(-n+{left}) {{text-align: left}}
+p.alert {{color: #C00000; font-weight: bold}}
 caption, p {{text-align: left; max-width: 60em; padding-bottom: .8em}}"""
 
 _LATEX = str.maketrans(
@@ -43,7 +45,8 @@ class Table:
     """Cells as text, in reading order.
 
     The first ``left`` columns are words, the rest numbers. ``bold`` holds (row, column) of the
-    cells to mark; a rule is drawn above each row whose number is in ``blocks``.
+    cells to mark; a rule is drawn above each row whose number is in ``blocks``. ``alert`` is what a
+    reader has to know first, in red on a page.
     """
 
     title: str
@@ -53,6 +56,7 @@ class Table:
     left: int = 1
     bold: frozenset[tuple[int, int]] = field(default_factory=frozenset)
     blocks: frozenset[int] = field(default_factory=frozenset)
+    alert: str = ""
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -75,7 +79,8 @@ class Table:
         lines[0] = [cell.replace("|", "\\|") for cell in lines[0]]
         table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
         notes = "".join(f"\n{note}\n" for note in self.notes)
-        return f"# {self.title}\n\n{table}{notes}"
+        alert = f"**{self.alert}**\n\n" if self.alert else ""
+        return f"# {self.title}\n\n{alert}{table}{notes}"
 
     def page(self) -> str:
         """A page of its own."""
@@ -92,6 +97,8 @@ class Table:
         body += "".join(line(row, "td", number) for number, row in enumerate(self.rows))
         body = f"<table><caption>{html.escape(self.title)}</caption>{body}</table>"
         body += "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
+        if self.alert:
+            body = f'<p class="alert">{html.escape(self.alert)}</p>{body}'
         return page(self.title, body, _STYLE.format(left=self.left))
 
     def latex(self) -> str:
@@ -106,7 +113,8 @@ class Table:
                 for column, cell in enumerate(row)
             ]
             lines.append(" & ".join(cells) + r" \\")
-        notes = "".join(f"\n\\par\\smallskip\\footnotesize {latex(note)}" for note in self.notes)
+        told = [*([self.alert] if self.alert else []), *self.notes]
+        notes = "".join(f"\n\\par\\smallskip\\footnotesize {latex(note)}" for note in told)
         inner = "\n".join(lines)
         return (
             f"\\begin{{table}}\n\\centering\n\\caption{{{latex(self.title)}}}\n"
@@ -118,6 +126,29 @@ class Table:
 def blocks(keys: Sequence[object]) -> frozenset[int]:
     """The rows whose key is another than that of the row above: where ``Table`` draws a rule."""
     return frozenset(at for at in range(1, len(keys)) if keys[at] != keys[at - 1])
+
+
+def is_control(row: str) -> bool:
+    """Whether a row is a control: a method's id, or what stands in its place, which is none."""
+    return row.partition("-")[0] in ROWS and Method.parse(row).control
+
+
+def controls_last(frame: pd.DataFrame, by: Sequence[str]) -> tuple[pd.DataFrame, frozenset[int]]:
+    """A frame with a column ``method``, its controls after the paper's rows within each group of
+    ``by`` (columns), and the rows above which a rule is drawn: a group's first, and its controls'.
+    """
+    groups = list(zip(*(frame[name] for name in by), strict=True))
+    first = {group: at for at, group in reversed(list(enumerate(groups)))}
+    keys = [(first[g], is_control(m)) for g, m in zip(groups, frame["method"], strict=True)]
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    return frame.iloc[order], blocks([keys[at] for at in order])
+
+
+def control_note(rows: Iterable[str]) -> list[str]:
+    """The note below a table with controls: which rows they are; nothing where there are none."""
+    names = ", ".join(Method.parse(row).label for row in dict.fromkeys(rows) if is_control(row))
+    told = f"In a block of their own, controls of ours that the paper does not have: {names}."
+    return [told] if names else []
 
 
 def latex(text: str) -> str:

@@ -2,13 +2,13 @@
 
 Records become one frame of scores in percent, that becomes means with 95% t intervals over seeds,
 and those the paper's rows and columns with what has to be said under them; printed values stand
-beside ours at paper scale.
+beside ours at paper scale. The teacher's row and those of guessing say what the tasks can tell.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.names import pair_title, titled
+from analysis.notes import math_notes, setting_notes, silent_notes
 from analysis.reported import values as reported
 from analysis.results import TASKS, half_width, row_name, spread
-from analysis.tables.render import Table, blocks, plus_minus
+from analysis.tables.render import Table, blocks, control_note, is_control, plus_minus
+from analysis.telling import average, teacher_records, telling
 from tad.command import UserError
 from tad.experiment.config import Suite
 from tad.experiment.layout import Layout
@@ -29,26 +32,21 @@ from workflow.items import RECORDS
 
 WITH_REL = ("table1", "table2", "table4")
 F_ECE = "F-ECE"
-DECIMALS = {F_ECE: 2}
-"""Decimals that the paper prints; 1 in all other columns."""
+TELLING = "Avg (telling)"
+MARGIN = "Margin"
+DECIMALS = {F_ECE: 2, MARGIN: 3}
+"""Decimals of the columns that have not 1."""
+
+TEACHER = "floor/teacher"
+FLOORS = {"chance": "floor/chance", "commonest": "floor/commonest answer"}
+"""Rows to compare with, never in bold; those of guessing are of no pair ("")."""
 
 ALIKE = 0.4
 """Points within which Table 1's caption marks a value like the best. It would mark nearly all of
 F-ECE, so there, and in the math tables, only the best itself is marked."""
 
-SILENT = {
-    "truncated_requests": "requests cut to the context",
-    "bos_requests": "requests that begin with BOS",
-    "unanswered": "answers without a prediction",
-    "refused": "stated answers that are no single value",
-    "fewer_shots": "prompts that lost exemplars to the context",
-    "too_long": "questions that did not fit",
-    "bos_prompts": "prompts that begin with BOS",
-}
-"""What can make a score wrong without an error, by the name of its count in a record."""
-
 Row = tuple[str, str]
-"""A pair and a method id, or in its place model/checkpoint or references/name."""
+"""A pair and a method id, or in its place model/checkpoint, references/name or floor/name."""
 
 
 class ScoresError(UserError, ValueError):
@@ -73,14 +71,25 @@ def write(name: str, suite: Suite, root: Path) -> None:
 
     Raises RecordError for a missing record, ScoresError for scores that make no table.
     """
-    rows = item_rows(suite, name)
-    found = list(_records(suite, Layout(root), name, rows))
-    values = {key: _values(record) for key, record in found}
+    rows, layout, kind = item_rows(suite, name), Layout(root), RECORDS[name][0]
+    fewshot = kind == "fewshot.json"
+    found = list(_records(suite, layout, name, rows))
+    pairs = dict.fromkeys(pair for pair, _ in rows)
+    teachers = {pair: teacher_records(suite, layout, name, pair, kind) for pair in pairs}
+    kept = {pair: telling(records) for pair, records in teachers.items()}
+    taught = [((p, TEACHER, i), r) for p, rs in teachers.items() for i, r in enumerate(rs)]
+    values = {key: _values(record, kept[key[0]]) for key, record in [*taught, *found]}
+    values |= {("", row, 0): _floor(found[0][1], key) for key, row in FLOORS.items()}
+    rows = [row for pair in pairs for row in ((pair, TEACHER), *(r for r in rows if r[0] == pair))]
+    rows += [("", floor) for floor in FLOORS.values()]
     scores = summarise(values, rows, rel=name in WITH_REL)
     printed = _printed(suite, name) if suite.scale == "paper" and name != "table2" else {}
-    fewshot = "fewshot.json" in RECORDS[name]
-    notes = _fewshot_notes if fewshot else _math_notes
-    notes = [*scores.notes, *notes(suite, name, [record for _, record in found])]
+    of_kind = _fewshot_notes if fewshot else _math_notes
+    notes = [*scores.notes, *of_kind(suite, name, [record for _, record in found])]
+    left_out = {pair: _left_out(records[0], kept[pair]) for pair, records in teachers.items()}
+    named = {pair_title(suite, pair): columns for pair, columns in left_out.items()}
+    notes.append(_telling_note(named, fewshot))
+    notes += [*control_note(row for _, row in rows), *setting_notes(suite, suite.runs(name))]
     missing = [m for m in suite.items[name].methods if m not in suite.select.methods]
     if missing:
         notes.append(f"Rows of the paper that this scale does not run: {', '.join(missing)}.")
@@ -90,9 +99,12 @@ def write(name: str, suite: Suite, root: Path) -> None:
     if name == "table2":
         table = _by_beta(title, scores, notes)
     else:
-        table = _by_task(title, scores, notes, printed, within=ALIKE if fewshot else 0.0)
-    numbers = _bounds(scores, printed) if fewshot else _halves(scores)
-    table.write(root / "tables", name, numbers)
+        marked = {((pair, TEACHER), c) for pair, columns in left_out.items() for c in columns}
+        within = ALIKE if fewshot else 0.0
+        table = _by_task(title, scores, notes, printed, within=within, marked=marked)
+    halves = scores.mean.join(scores.half.add_suffix("_half")).reset_index()
+    numbers = _bounds(scores, printed) if fewshot else halves
+    titled(suite, table).write(root / "tables", name, numbers)
 
 
 # --- From records to means -----------------------------------------------------------------------
@@ -107,7 +119,8 @@ def item_rows(suite: Suite, name: str) -> list[Row]:
         start = suite.pairs[pair].student.model
         points = [f"{model}/{at}" for model, at in suite.checkpoints(name) if model == start]
         others = [f"references/{other}" for own, other in suite.references_of(name) if own == pair]
-        rows += [(pair, row) for row in (*points[:1], *methods, *points[1:], *others)]
+        paper, controls = ([m for m in methods if is_control(m) == c] for c in (False, True))
+        rows += [(pair, row) for row in (*points[:1], *paper, *points[1:], *others, *controls)]
     run = {(run.pair, str(run.method)) for run in suite.runs(name)}
     return [row for row in rows if "/" in row[1] or row in run]
 
@@ -134,18 +147,37 @@ def _records(
             yield (pair, row, run.seed), record
 
 
-def _values(record: Mapping[str, Any]) -> dict[str, float]:
-    """Column to percent of a fewshot.json or math.json."""
+def _values(record: Mapping[str, Any], kept: Sequence[str]) -> dict[str, float]:
+    """Column to percent (margin: nats a character) of a fewshot.json or math.json, of which the
+    tasks ``kept`` can tell."""
     if "datasets" in record:
         found = {x["column"]: x["compat"]["accuracy"] for x in record["datasets"].values()}
-        return {**found, "Avg": record["average"]["compat"]}
+        return {**found, "Avg": record["average"]["compat"], TELLING: average(record, kept)}
     tasks = record["tasks"]
-    order = [*(task for task in TASKS if task in tasks), *(x for x in tasks if x not in TASKS)]
-    found = {_column(task, tasks[task]): 100 * tasks[task]["accuracy"] for task in order}
+    found = {_column(task, tasks[task]): 100 * tasks[task]["accuracy"] for task in _order(tasks)}
     found["Avg"] = float(np.mean(list(found.values())))
+    found |= {TELLING: average(record, kept), MARGIN: record["avg_margin"]}
     if "full_ece" in record:
         found[F_ECE] = 100 * record["full_ece"]
     return found
+
+
+def _order(tasks: Iterable[str]) -> list[str]:
+    """Tasks in the order of the paper's columns, others behind."""
+    return [*(task for task in TASKS if task in tasks), *(x for x in tasks if x not in TASKS)]
+
+
+def _floor(record: Mapping[str, Any], key: str) -> dict[str, float]:
+    """Column to percent of guessing: ``key`` is chance or commonest."""
+    entries, unit = (record["tasks"], 100) if "tasks" in record else (record["datasets"], 1)
+    found = {_column(name, entries[name]): unit * entries[name][key] for name in _order(entries)}
+    return {**found, "Avg": float(np.mean(list(found.values())))}
+
+
+def _left_out(record: Mapping[str, Any], kept: Sequence[str]) -> list[str]:
+    """The columns of the tasks that are not among ``kept``."""
+    entries = record.get("tasks") or record["datasets"]
+    return [_column(name, entries[name]) for name in entries if name not in kept]
 
 
 def _column(task: str, entry: Mapping[str, Any]) -> str:
@@ -167,8 +199,9 @@ def summarise(
     """
     index = pd.MultiIndex.from_tuples(values, names=["pair", "method", "seed"])
     wide = pd.DataFrame(list(values.values()), index=index)
-    tasks = [column for column in wide if column not in ("Avg", F_ECE)]
-    needed = wide.drop(columns=F_ECE, errors="ignore")
+    beside = ("Avg", TELLING, MARGIN, F_ECE)
+    tasks = [column for column in wide if column not in beside]
+    needed = wide.drop(columns=[TELLING, MARGIN, F_ECE], errors="ignore")
     for key, column in zip(*np.nonzero(~np.isfinite(needed.to_numpy(float))), strict=True):
         pair, method, seed = wide.index[key]
         name, value = needed.columns[column], needed.iloc[key, column]
@@ -193,6 +226,9 @@ def _relative(wide: pd.DataFrame) -> list[float]:
     """Rel of every pair, row and seed; NaN for the baseline itself and where a value is 0."""
     found = []
     for pair, method, seed in wide.index:
+        if method.startswith("floor/"):
+            found.append(math.nan)
+            continue
         if "/" not in method and (pair, BASELINE, seed) not in wide.index:
             raise ScoresError(f"Rel of {pair}/{method}/seed{seed} needs {BASELINE} of that seed")
         ours, theirs = (wide.loc[(pair, each, seed)] for each in (method, BASELINE))
@@ -207,7 +243,7 @@ def best_cells(mean: pd.DataFrame, within: float) -> set[tuple[Row, str]]:
     Judged on values as printed, as a reader would. Lower is better in F-ECE alone.
     """
     bold = set()
-    own = mean[[not row.startswith("references/") for _, row in mean.index]]
+    own = mean[[not row.startswith(("references/", "floor/")) for _, row in mean.index]]
     for column in mean.columns:
         printed = own[column].round(DECIMALS.get(column, 1)) * (-1 if column == F_ECE else 1)
         reach = 0.0 if column == F_ECE else within
@@ -221,19 +257,27 @@ def best_cells(mean: pd.DataFrame, within: float) -> set[tuple[Row, str]]:
 
 
 def _by_task(
-    title: str, scores: Scores, notes: Sequence[str], printed: Mapping[Row, Any], within: float
+    title: str,
+    scores: Scores,
+    notes: Sequence[str],
+    printed: Mapping[Row, Any],
+    *,
+    within: float,
+    marked: Collection[tuple[Row, str]],
 ) -> Table:
-    """One row a pair and method, one column a task, then Avg, Rel and F-ECE."""
+    """One row a pair and method, one column a task, then Avg, Rel and F-ECE; † where ``marked``."""
     columns, rows, keys, bold = list(scores.mean.columns), [], [], set()
     best = best_cells(scores.mean, within)
     for key in scores.mean.index:
         bold |= {(len(rows), 2 + i) for i, column in enumerate(columns) if (key, column) in best}
-        rows.append([key[0], row_name(key[1]), *_cells(scores.mean, scores.half, key, columns)])
-        keys.append(key[0])
+        cells = zip(_cells(scores.mean, scores.half, key, columns), columns, strict=True)
+        cells = [cell + "†" * ((key, column) in marked) for cell, column in cells]
+        rows.append([key[0], row_name(key[1]), *cells])
+        keys.append((key[0], is_control(key[1])))
         if (theirs := _print_of(printed, key)) is not None:
             cells = [_cell(theirs.get(_print_name(c), math.nan), math.nan, c) for c in columns]
             rows.append(["", "  as printed", *cells])
-            keys.append(key[0])
+            keys.append(keys[-1])
     return Table(
         title=title,
         header=["Pair", "Method", *columns],
@@ -246,20 +290,24 @@ def _by_task(
 
 
 def _by_beta(title: str, scores: Scores, notes: Sequence[str]) -> Table:
-    """Table 2: two rows a pair, Avg and Rel; one column a beta, then other methods."""
+    """Table 2: rows a pair, Avg and Rel and more; one column a beta, other methods, guessing."""
     ids = list(dict.fromkeys(scores.mean.index.get_level_values("method")))
-    methods = [Method.parse(text) for text in ids if text != BASELINE]
+    methods = [Method.parse(text) for text in ids if text != BASELINE and "/" not in text]
     swept = [m for m in methods if "beta" in m.parameters and m.name == methods[0].name]
     columns = {f"β = {m['beta']:g}": str(m) for m in sorted(swept, key=lambda m: m["beta"])}
     columns |= {m.label: str(m) for m in methods if m not in swept}
+    columns |= {row_name(row): row for row in (TEACHER, *FLOORS.values())}
     rows, keys = [], []
-    for pair in dict.fromkeys(scores.mean.index.get_level_values("pair")):
-        for value in ("Avg", "Rel"):
+    for pair in filter(None, dict.fromkeys(scores.mean.index.get_level_values("pair"))):
+        for value in ("Avg", "Rel", TELLING, MARGIN):
+            found = [
+                (pair if (pair, row) in scores.mean.index else "", row) for row in columns.values()
+            ]
             cells = [
-                _cells(scores.mean, scores.half, (pair, row), [value])[0]
-                if (pair, row) in scores.mean.index
+                _cells(scores.mean, scores.half, key, [value])[0]
+                if key in scores.mean.index
                 else "–"
-                for row in columns.values()
+                for key in found
             ]
             rows.append([pair if value == "Avg" else "", value, *cells])
             keys.append(pair)
@@ -287,13 +335,6 @@ def _bounds(scores: Scores, printed: Mapping[Row, Any]) -> pd.DataFrame:
             frame[f"{column}_printed"] = [math.nan if t is None else t.get(name) for t in theirs]
     frame.insert(0, "seeds", scores.seeds)
     return frame.reset_index()
-
-
-def _halves(scores: Scores) -> pd.DataFrame:
-    return scores.mean.join(scores.half.add_suffix("_half")).reset_index()
-
-
-# --- The paper's own values ----------------------------------------------------------------------
 
 
 def _printed(suite: Suite, name: str) -> dict[Row, pd.Series]:
@@ -336,9 +377,8 @@ def _fewshot_notes(suite: Suite, name: str, records: Sequence[dict[str, Any]]) -
     """What a reader has to know: data, metric, shots, seeds, and how it departs from the paper."""
     first = records[0]
     tasks = first["tasks"].values()
-    normalised = [
-        _column(t, task) for t, task in first["tasks"].items() if task["metric"] == "acc_norm"
-    ]
+    entries = first["tasks"].items()
+    normalised = [_column(name, task) for name, task in entries if task["metric"] == "acc_norm"]
     notes = []
     if first["analogue"]:
         notes.append(
@@ -347,42 +387,35 @@ def _fewshot_notes(suite: Suite, name: str, records: Sequence[dict[str, Any]]) -
             "are not the benchmarks, and the values are not comparable with the paper's."
         )
     seeds = len(suite.seeds)
-    over = f"Mean and 95% t interval over {seeds} seeds." if seeds > 1 else ""
+    over = (
+        f"Mean and 95% t interval over {seeds} seeds." if seeds > 1 else "One seed, so no interval."
+    )
     notes.append(
         f"Accuracy in percent by lm-eval {first['lm_eval']}; acc_norm in "
         f"{', '.join(normalised)}, acc elsewhere; {spread(task['n'] for task in tasks)} items a "
         f"task; {spread(task['shots'] for task in tasks)} shots (the paper says few-shot, the rows "
-        f"it quotes are zero-shot). {over or 'One seed, so no interval.'}"
+        f"it quotes are zero-shot). {over}"
+    )
+    notes.append(
+        f"{MARGIN}: log p of the right option less the highest of the others, in nats a character, "
+        "mean over items, then tasks; of the tasks with acc the option's log p as a whole, divided "
+        "by its characters."
     )
     if name in WITH_REL:
         notes.append(f"Rel: 100 × mean over tasks of log10(accuracy / that of {BASELINE}).")
     if name == "table1":
         notes.append(
             "The paper quotes the baselines of its Table 1 from another paper, with another corpus "
-            "and budget. Here every row is a run of this project under one setting."
+            "and budget. Here all rows are runs of one corpus and, but for those named, one budget."
         )
     if name == "table4":
         notes.append(
             "F-ECE: Full-ECE in percent, 10 bins, lower is better; its intervals and noise floor "
-            "are in the table of calibration. CLM (Mat.) trains on as many tokens as have the "
-            "FLOPs of TAD."
+            "are in the table of calibration."
         )
     if name != "table2":
         notes.append(f"Bold: the best of a pair and column, and what is within {ALIKE} of it.")
-    return [*notes, *_silent_notes(task for record in records for task in record["tasks"].values())]
-
-
-def _silent_notes(entries: Iterable[Mapping[str, Any]]) -> list[str]:
-    """How often each of ``SILENT`` happened over all rows, where the records say it."""
-    entries = list(entries)
-    counts = {
-        text: sum(entry.get(key, entry.get("strict", {}).get(key, 0)) for entry in entries)
-        for key, text in SILENT.items()
-        if any(key in entry or key in entry.get("strict", {}) for entry in entries)
-    }
-    kinds = {str(entry["dtype"]) for entry in entries if "dtype" in entry}
-    notes = [f"Over all rows: {'; '.join(f'{count:,} {text}' for text, count in counts.items())}."]
-    return [*notes, f"Computed in {', '.join(sorted(kinds))}."] if kinds else notes
+    return [*notes, *silent_notes(task for record in records for task in record["tasks"].values())]
 
 
 def _math_notes(suite: Suite, name: str, records: Sequence[dict[str, Any]]) -> list[str]:
@@ -402,19 +435,27 @@ def _math_notes(suite: Suite, name: str, records: Sequence[dict[str, Any]]) -> l
             "for tiny models. They are not the benchmarks, and the values are not comparable with "
             "the paper's."
         )
-    chance = ", ".join(f"{e['column']} {e['chance']:.0f}" for e in first["datasets"].values())
     seeds = len(suite.seeds)
     over = f"mean and 95% interval over {seeds} seeds" if seeds > 1 else "one seed, so no interval"
     counts = spread(entry["items"] for entry in entries).replace(",", "")
-    notes.append(
-        f"Accuracy in percent, greedy decoding, {counts} items a set; {over}. Always giving the "
-        f"commonest answer would score: {chance}."
-    )
+    notes.append(f"Accuracy in percent, greedy decoding, {counts} items a set; {over}.")
     notes.append(
         f"Graded as the reference protocol does (compat). A strict grader disagrees on {differ} of "
         f"{items} answers; {truncated} answers were cut off by the cap on their length."
     )
-    return [*notes, *_silent_notes(entries)]
+    return [*notes, *math_notes(records), *silent_notes(entries)]
+
+
+def _telling_note(left_out: Mapping[str, Sequence[str]], fewshot: bool) -> str:
+    """What guessing is, and on which tasks the teacher does no better."""
+    floor = "chance" if fewshot else "the commonest answer"
+    lost = "; ".join(f"{pair}: {', '.join(found)}" for pair, found in left_out.items() if found)
+    return (
+        "Chance: an option at random, where an item has options; commonest answer: always giving "
+        f"the set's commonest. {TELLING}: mean over the tasks on which the teacher is above "
+        f"{floor} (one-sided exact binomial test over items, 5%), which claims use. "
+        + (f"Left out, and marked †: {lost}." if lost else "None is left out.")
+    )
 
 
 def _reference_notes(suite: Suite, name: str) -> list[str]:

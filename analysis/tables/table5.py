@@ -1,166 +1,185 @@
-"""Table 5: the loss of Eq. 1, extrapolated far beyond the budget trained (Section 3.2.2).
+"""Table 5: the loss of Eq. 1 foretold beyond the budgets it was fitted to (Section 3.2.2).
 
-Fits are those of ``analysis.scaling_law.curves``; no number stands without its interval, and where
-there is no fit its reason does.
+The predictions are those of ``analysis.scaling_law.budgets``: the largest budget is held out, and
+stands beside its truth. No number stands without its interval; where there is none, its reason is
+in the notes. Rows are the paper's; a pair or method whose budgets a scale does not run says so.
 """
 
 from __future__ import annotations
 
-import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from analysis.figures.style import short
+from analysis.names import pair_title, short, titled
+from analysis.notes import setting_notes
 from analysis.reported import values as reported
-from analysis.scaling_law.cli import number
-from analysis.scaling_law.curves import FACTORS, PAPER_TARGETS, Curves, pair_curves
-from analysis.scaling_law.tokens import Fit, FitError, difference, extrapolate
+from analysis.scaling_law.budgets import FACTORS, ITEM, MIN_DECADES, Curve, Prediction, curves
 from analysis.tables.render import Table, blocks
 from tad.experiment.config import Suite
-from tad.methods import BASELINE, Method
+from tad.methods import Method
+
+Printed = dict[tuple[str, str], list[float]]
 
 
-def table5_frame(curves: list[Curves]) -> pd.DataFrame:
-    """One row a pair, method and target.
+def table5_frame(found: Sequence[Curve]) -> pd.DataFrame:
+    """One row a pair, method and prediction.
 
-    Columns: pair, method, seeds, points, budget, tokens (the target), factor, loss, low, high (95%,
-    nats a token), minus_kd with its paired interval (``minus_kd_low``, ``minus_kd_high``), E, beta
-    with intervals, identified, warnings (the fit's lines) and refusal (empty where there is a fit).
+    Columns: pair, method, factor, tokens, loss, low, high (95%, nats a token), measured (mean over
+    seeds) with its seeds, foretold (whether the interval holds it), refusal; of the law of all
+    budgets E and beta with intervals, B, and ``unidentified``.
     """
     rows = []
-    for curve in curves:
-        for name, fit in curve.fits.items():
-            keys = {"pair": curve.pair, "method": name, "budget": curve.budget}
-            if isinstance(fit, str):
-                rows += [{**keys, "tokens": at, "refusal": fit} for at in curve.targets]
-                continue
-            shared = {**keys, **_parameters(fit), "refusal": ""}
-            base = curve.fits.get(BASELINE)
-            gaps = _gaps(fit, base, curve.targets) if name != BASELINE else {}
-            table = extrapolate(fit, curve.targets)
-            for at, cell in enumerate(table.to_dict("records")):
-                gap = {key: float(values[at]) for key, values in gaps.items()}
-                rows.append({**shared, **cell, **gap})
+    for curve in found:
+        keys = {"pair": curve.pair, "method": curve.method}
+        for one in curve.predictions:
+            rows.append(
+                {
+                    **keys,
+                    "factor": one.factor,
+                    "tokens": one.tokens,
+                    "loss": one.value,
+                    "low": one.low,
+                    "high": one.high,
+                    "measured": one.truth,
+                    "seeds": len(one.measured),
+                    "foretold": one.foretold if one.measured and not one.refusal else None,
+                    "refusal": one.refusal,
+                    **_law(curve),
+                }
+            )
     return pd.DataFrame(rows)
 
 
-def _parameters(fit: Fit) -> dict[str, object]:
+def _law(curve: Curve) -> dict[str, object]:
+    fit = curve.fit
+    if fit is None:
+        return {}
+    (E_low, E_high), (low, high) = fit.E_interval, fit.beta_interval
     return {
-        "seeds": int(fit.runs.max()) + 1,
-        "points": len(fit.tokens),
         "E": fit.E,
-        "E_low": fit.E_interval[0],
-        "E_high": fit.E_interval[1],
+        "E_low": E_low,
+        "E_high": E_high,
+        "B": fit.B,
         "beta": fit.beta,
-        "beta_low": fit.beta_interval[0],
-        "beta_high": fit.beta_interval[1],
-        "identified": fit.identified,
-        "warnings": " | ".join(fit.warnings),
+        "beta_low": low,
+        "beta_high": high,
+        "unidentified": fit.unidentified,
     }
 
 
-def _gaps(fit: Fit, base: Fit | str | None, targets: tuple[float, ...]) -> dict[str, np.ndarray]:
-    """Loss minus Vanilla KD's at the targets; empty where that has no fit on the same points."""
-    if not isinstance(base, Fit):
-        return {}
-    try:
-        gap = difference(fit, base, np.asarray(targets))
-    except FitError:
-        return {}
-    return dict(zip(("minus_kd", "minus_kd_low", "minus_kd_high"), gap, strict=True))
-
-
-def table5(suite: Suite, frame: pd.DataFrame) -> Table:
-    """The table to read, from ``table5_frame``; printed values beside ours at paper scale."""
-    paper = suite.scale == "paper"
-    targets = [short(at) for at in PAPER_TARGETS] if paper else [f"×{at:g}" for at in FACTORS]
-    header = ["Pair", "Method", *targets, f"{targets[-1]} minus {Method.parse(BASELINE).label}"]
-    header += ["E", "exponent", "Fit"]
-    printed = _printed() if paper else {}
+def table5(suite: Suite, found: Sequence[Curve]) -> Table:
+    """The table to read; printed values stand beneath ours at paper scale."""
+    largest = found[0].held_out.factor
+    header = ["Pair", "Method", "budgets", f"×{largest:g} foretold", f"×{largest:g} measured"]
+    header += [f"×{factor:g}" for factor in FACTORS if factor > largest] + ["E", "exponent"]
+    ours = {(curve.pair, curve.method): curve for curve in found}
+    printed, paper = _printed(), suite.scale == "paper"
     rows, keys = [], []
-    for (pair, method), group in frame.groupby(["pair", "method"], sort=False):
-        rows.append([pair, Method.parse(method).label, *_cells(group)])
-        keys.append(pair)
-        if (pair, method) in printed:
-            values = [f"{value:.2f}" for value in printed[pair, method]]
-            rows.append(["", "  as printed", *values, "", "", "", ""])
-            keys.append(pair)
+    order = dict.fromkeys([*printed, *ours])
+    pairs = list(dict.fromkeys(pair for pair, _ in order))
+    for pair, method in sorted(order, key=lambda key: pairs.index(key[0])):
+        curve = ours.get((pair, method))
+        cells = _cells(curve) if curve else ["not run at this scale"]
+        rows.append([pair, Method.parse(method).label, *cells])
+        if paper and (pair, method) in printed:
+            rows.append(["", "  as printed", *_printed_cells(printed[pair, method], largest)])
+        keys += [pair] * (len(rows) - len(keys))
     return Table(
-        title=f"{suite.items['table5'].title} (scale {suite.scale})",
+        title=f"{suite.items[ITEM].title} (scale {suite.scale})",
         header=header,
-        rows=rows,
-        notes=_notes(suite, frame),
+        rows=[[*row, *[""] * (len(header) - len(row))] for row in rows],
+        notes=[*_notes(suite, found), *setting_notes(suite, suite.runs(ITEM))],
         left=2,
         blocks=blocks(keys),
     )
 
 
-def _cells(group: pd.DataFrame) -> list[str]:
-    """Extrapolations, the last one's difference, E and exponent, each with its interval."""
-    first, last = group.iloc[0], group.iloc[-1]
-    if first["refusal"]:
-        return [*["refused"] * len(group), "", "", "", "see note"]
-    cells = [_interval(row["loss"], row["low"], row["high"]) for _, row in group.iterrows()]
-    gap = ""
-    if pd.notna(last.get("minus_kd")):
-        gap = _interval(last["minus_kd"], last["minus_kd_low"], last["minus_kd_high"])
-    cells += [gap, _interval(first["E"], first["E_low"], first["E_high"])]
-    cells.append(_interval(first["beta"], first["beta_low"], first["beta_high"]))
-    return [*cells, "identified" if first["identified"] else "not identified"]
+def _cells(curve: Curve) -> list[str]:
+    """Budgets, the held-out one foretold and measured, those beyond, E and exponent."""
+    below = curve.points[curve.points["factor"] < curve.held_out.factor]
+    budgets = below["tokens"].unique()
+    cells = [
+        f"{len(budgets)}: {', '.join(short(tokens) for tokens in budgets)}"
+        if len(budgets)
+        else "0",
+        _foretold(curve.held_out),
+        _measured(curve.held_out),
+        *(_foretold(one) for one in curve.beyond),
+    ]
+    fit = curve.fit
+    if fit is None or fit.unidentified:
+        return [*cells, "not identified", "not identified"]
+    law = ((fit.E, fit.E_interval), (fit.beta, fit.beta_interval))
+    return [*cells, *(_interval(value, *interval) for value, interval in law)]
+
+
+def _foretold(one: Prediction) -> str:
+    return "refused" if one.refusal else _interval(one.value, one.low, one.high)
+
+
+def _measured(one: Prediction) -> str:
+    """``3.892 (3.889, 3.895): inside``: the mean, every seed, and where it lies."""
+    if not one.measured:
+        return "–"
+    seeds = ", ".join(f"{loss:.3f}" for loss in one.measured.values())
+    where = "" if one.refusal else ": inside" if one.foretold else ": outside"
+    return f"{one.truth:.3f} ({seeds}){where}"
 
 
 def _interval(value: float, low: float, high: float) -> str:
-    shown = [number(at, high - low) for at in (value, low, high)]
-    return f"{shown[0]} [{shown[1]}, {shown[2]}]"
+    """With as many decimals as give two digits of the interval's width."""
+    decimals = int(np.clip(1 - np.floor(np.log10(high - low)), 0, 4)) if high > low else 4
+    return f"{value:.{decimals}f} [{low:.{decimals}f}, {high:.{decimals}f}]"
 
 
-def _printed() -> dict[tuple[str, str], list[float]]:
-    """The paper's values of each pair and method, by growing budget."""
-    found: dict[tuple[str, str], list[float]] = {}
+def _printed() -> Printed:
+    """The paper's values of each pair and method, by growing budget (FACTORS)."""
+    found: Printed = {}
     for _, rows in reported.table(5).groupby("tokens"):
         for key, row in reported.by_row(rows).items():
             found.setdefault(key, []).append(row["val_loss_predicted"])
     return found
 
 
-def _notes(suite: Suite, frame: pd.DataFrame) -> list[str]:
-    """What a reader must know before any number: loss, budgets, intervals, refusals, warnings."""
-    budgets = ", ".join(
-        f"{pair} {value / 1e6:.4g}M"
-        for pair, value in frame.drop_duplicates("pair")[["pair", "budget"]].to_numpy()
-    )
+def _printed_cells(values: Sequence[float], largest: float) -> list[str]:
+    by_factor = dict(zip(FACTORS, (f"{value:.2f}" for value in values), strict=True))
+    return ["", by_factor.pop(largest, ""), "", *by_factor.values()]
+
+
+def _notes(suite: Suite, found: Sequence[Curve]) -> list[str]:
+    """What a reader must know before any number, and why numbers are missing."""
+    tokens = suite.pairs[found[0].pair].tokens[suite.items[ITEM].stage]
+    runs = sorted({run.seed for run in suite.runs(ITEM)})
     notes = [
-        "Loss of Eq. 1 on the validation split, CLM + KL(teacher || student), nats a token, with "
-        "its 95% interval; it is no cross-entropy, and tokenizers differ between pairs. Fit: "
-        "L(D) = E + B / D^exponent, Huber loss of log residuals, over all seeds "
-        f"({len(suite.seeds)}). The learning rate is constant, so points along a run, after the "
-        "warm-up, serve as budgets; a run annealed at that budget would end lower.",
-        f"Largest budget in tokens: {budgets}.",
+        "Loss of Eq. 1 at the end of separate runs, CLM + KL(teacher || student) on the whole "
+        "validation split, nats a token; it is no cross-entropy, and tokenizers differ between "
+        f"pairs. Seeds {', '.join(map(str, runs))}; × is a multiple of the pair's tokens "
+        f"({short(tokens)} for {pair_title(suite, found[0].pair)}), by the paper's factors.",
+        "Foretold: by L(D) = E + B / D^exponent, fitted to the smaller budgets alone (Huber's "
+        "function of log residuals), with the 95% interval of the mean of as many runs as were "
+        "measured. Measured: mean (seeds), and whether the interval holds it. E and exponent: of "
+        "all budgets.",
+        f"Refused: fewer than 4 budgets, under {MIN_DECADES} decades, a target further off than "
+        "the budgets reach, an interval wider than the last fall over the same ratio, or a law "
+        "that has not foretold the held-out budget or is not identified.",
     ]
-    if suite.scale != "paper":
-        notes.append(
-            "Columns are factors beyond the largest budget, the paper's own (2B tokens to 10B, "
-            "100B, 1T). Its values are for other models and data, so none stands here."
-        )
-    notes.append(
-        "×50 is beyond what such a fit can be trusted with, ×500 beyond any support: there the "
-        "interval holds only if the law does. Not identified: the points do not determine E and "
-        "the exponent. The difference is paired over seeds or points; an interval that holds 0 "
-        "means: not distinguishable."
-    )
-    for (pair, method), group in frame.groupby(["pair", "method"], sort=False):
-        first, name = group.iloc[0], Method.parse(method).label
-        if first["refusal"]:
-            notes.append(f"{pair}, {name}: refused, because {first['refusal']}.")
-        elif first["warnings"]:
-            text = textwrap.shorten(first["warnings"].replace(" | ", "; "), 600)
-            notes.append(f"{pair}, {name}: {text}.")
+    for curve in found:
+        reasons: dict[str, list[str]] = {}
+        for one in curve.predictions:
+            if one.refusal:
+                reasons.setdefault(one.refusal, []).append(f"×{one.factor:g}")
+        if reasons:
+            name = f"{pair_title(suite, curve.pair)}, {Method.parse(curve.method).label}"
+            text = "; ".join(f"{' and '.join(at)}: {why}" for why, at in reasons.items())
+            notes.append(f"Refused for {name}: {text}.")
     return notes
 
 
 def write(name: str, suite: Suite, root: Path) -> None:
     """Write the table of a root. Raises UserError for records that are missing or broken."""
-    frame = table5_frame(pair_curves(suite, root))
-    table5(suite, frame).write(root / "tables", name, frame)
+    found = curves(suite, root)
+    table = titled(suite, table5(suite, found))
+    table.write(root / "tables", name, table5_frame(found))

@@ -9,6 +9,9 @@ tiny model's suite; items from the hub, from local JSONL, or analogues. Out, as 
 complete and by default in its own folder: ``fewshot.json``, and ``fewshot.items.jsonl.gz`` with
 what became of every item, for paired tests. An interrupted suite goes on with the tasks that are
 missing; a finished one is not done again.
+
+Beside the accuracy stands the *margin*: log p(right option) less the highest of the others, in nats
+a character of the option, which tells models apart long before their accuracies do.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import logging
 import shutil
 import statistics
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -143,12 +147,22 @@ class FewshotSuite:
         scores = found["results"][spec.lm_eval]
         samples = found["samples"][spec.lm_eval]
         metrics = samples[0]["metrics"]
+        rights = [right_option(task, sample["doc"]) for sample in samples]
+        options = [len(sample["filtered_resps"]) for sample in samples]
+        margins = [
+            margin(spec.metric, sample, task.doc_to_choice(sample["doc"]), right)
+            for sample, right in zip(samples, rights, strict=True)
+        ]
         record = {
             "column": spec.column,
             "lm_eval_task": spec.lm_eval,
             "metric": spec.metric,
             "accuracy": scores[f"{spec.metric},none"],
             "stderr": scores[f"{spec.metric}_stderr,none"],
+            "margin": statistics.fmean(margins),
+            "margin_stderr": _standard_error(margins),
+            "chance": statistics.fmean(1 / count for count in options),
+            "commonest": Counter(rights).most_common(1)[0][1] / len(rights),
             "n": len(samples),
             "options": spec.options,
             "shots": self.shots[spec.name],
@@ -167,8 +181,9 @@ class FewshotSuite:
                 "doc_hash": sample["doc_hash"],
                 "correct": int(sample[spec.metric]),
                 **{name: int(sample[name]) for name in metrics},
+                "margin": round(gap, 6),
             }
-            for sample in samples
+            for sample, gap in zip(samples, margins, strict=True)
         ]
         return record, sorted(rows, key=lambda row: row["item"])
 
@@ -181,6 +196,32 @@ class FewshotSuite:
             f"{where}: item {items[0] + 1}: an option of {tokens} tokens, and the model takes 1 to "
             f"{most}: {asked[1].strip()[:40]!r}"
         )
+
+
+def right_option(task: ConfigurableTask, doc: Mapping[str, Any]) -> int:
+    """Which option of an item is right, from 0, as lm-eval itself finds it."""
+    right = task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc)
+    return right if isinstance(right, int) else task.doc_to_choice(doc).index(right)
+
+
+def margin(metric: str, sample: Mapping[str, Any], choices: Sequence[str], right: int) -> float:
+    """log p(right option) less the highest of the others, in nats a character.
+
+    Above 0 where ``metric`` counts the item as right: acc_norm compares log p a character, acc
+    log p as it is, and that difference is then divided by the characters that were scored.
+    ``sample`` is lm-eval's: ``filtered_resps``, (log p, greedy) an option, and ``arguments``,
+    (context, text that is scored) an option.
+    """
+    scores = [log_p for log_p, _ in sample["filtered_resps"]]
+    if normalised := metric == "acc_norm":
+        scores = [score / len(choice) for score, choice in zip(scores, choices, strict=True)]
+    gap = scores[right] - max(score for i, score in enumerate(scores) if i != right)
+    return gap if normalised else gap / len(sample["arguments"][right][1].strip())
+
+
+def _standard_error(values: Sequence[float]) -> float:
+    """Of a mean; 0 for one value."""
+    return statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
 
 
 def evaluate_models(
@@ -321,6 +362,7 @@ def _finish(
         "lm_eval": metadata.version("lm_eval"),
         "device": setup.device,
         "average": statistics.fmean(task["accuracy"] for task in tasks.values()),
+        "avg_margin": statistics.fmean(task["margin"] for task in tasks.values()),
         "tasks": tasks,
         "items": items_path(out).name,
         "jobs": dict(jobs),

@@ -158,6 +158,7 @@ def read_items(path: Path) -> list[Row]:
 def dataset_record(task: Task, rows: list[Row]) -> dict[str, Any]:
     """Accuracies of one data set in percent, with standard error over items, and what stands out.
 
+    ``chance`` is what choosing at random gives, ``commonest`` always giving the commonest answer.
     ``differ`` counts items on which the two modes disagree, ``unanswered`` those without a
     prediction, ``refused`` those whose answer is stated but is no single value or letter (strict),
     ``fewer_shots`` those whose prompt lost exemplars to the context, ``too_long``
@@ -171,6 +172,7 @@ def dataset_record(task: Task, rows: list[Row]) -> dict[str, Any]:
         "shots": len(task.prompt.exemplars),
         "exemplars": task.prompt.source,
         "chance": round(task.chance(), 1),
+        "commonest": round(task.commonest(), 1),
     }
     for mode in MODES:
         correct = sum(row[mode]["correct"] for row in rows)

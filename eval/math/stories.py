@@ -1,12 +1,22 @@
-"""What generated problems are made of: names, things, sums, options, closing lines."""
+"""What generated problems are made of: names, things, sums, options, closing lines.
+
+A solution writes each sum in words apart (``5 + 3 = 8``), whatever notation the set has, so that
+what is learned of a sum in one set serves in all.
+"""
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass
 
-NAMES = ("Ann", "Ben", "Dan", "Eva", "Ida", "Leo", "Max", "Mia", "Sam", "Tom")
-THINGS = ("apples", "books", "cards", "coins", "cups", "eggs", "hats", "keys", "pens", "toys")
+NAMES = (
+    "Ann", "Ben", "Dan", "Eva", "Ida", "Joe", "Kim", "Lea", "Leo", "Max",
+    "Mia", "Ned", "Pam", "Ray", "Sam", "Sue", "Ted", "Tim", "Tom", "Zoe",
+)  # fmt: skip
+THINGS = (
+    "apples", "balls", "bells", "books", "cards", "coins", "cups", "dolls", "eggs", "figs",
+    "flags", "hats", "keys", "lamps", "maps", "nuts", "pens", "rings", "stamps", "toys",
+)  # fmt: skip
 VERBS = {"+": "gets", "-": "loses"}
 
 
@@ -35,6 +45,11 @@ def draw_sum(rng: random.Random, largest: int) -> Sum:
     return Sum(high, low, high - low, "-")
 
 
+def small(largest: int) -> int:
+    """The bound of the easier sets: few enough sums to know them by heart."""
+    return max(5, 3 * largest // 5)
+
+
 def story(rng: random.Random, largest: int) -> tuple[str, str, Sum]:
     """A body and a question around one sum."""
     who, what, number = rng.choice(NAMES), rng.choice(THINGS), draw_sum(rng, largest)
@@ -55,9 +70,12 @@ def closed(steps: str, answer: object) -> str:
     return f"{steps}. The answer is {answer}."
 
 
-def final_letter(steps: str, index: int) -> str:
-    """A solution that ends in the letter of an option."""
-    return f"{steps}\nFinal Answer: The final answer is ({'ABCDE'[index]})."
+def final_letter(steps: str, values: list[int], index: int) -> str:
+    """A solution that goes through the options to the right one, and ends in its letter."""
+    looked = [f"({letter}) {value} no" for letter, value in zip("ABCDE", values, strict=False)]
+    looked[index] = looked[index].removesuffix("no") + "yes"
+    seen = " ".join(looked[: index + 1])
+    return f"{steps}. {seen}\nFinal Answer: The final answer is ({'ABCDE'[index]})."
 
 
 def key(*parts: object) -> str:

@@ -37,11 +37,12 @@ SUITES: dict[str, Settings] = {
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One item ready to be asked."""
+    """One item ready to be asked; ``options`` to choose from, 0 where the answer is open."""
 
     idx: int
     question: str
     gold: str
+    options: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,11 @@ class Task:
     max_new_tokens: int
 
     def chance(self) -> float:
+        """Percent right for choosing among the options at random, where an item has any."""
+        shares = [1 / case.options for case in self.cases if case.options]
+        return 100 * sum(shares) / len(self.cases)
+
+    def commonest(self) -> float:
         """Percent right for always giving the commonest gold answer."""
         golds = Counter(case.gold for case in self.cases)
         return 100 * golds.most_common(1)[0][1] / len(self.cases)
@@ -92,5 +98,8 @@ def _task(settings: Settings, dataset: Dataset, data: Path | None, prompts: Path
         drawn = problems(dataset.name, "train", count)
         train = [(dataset.ask(problem.item), problem.solution) for problem in drawn]
     prompt = load_prompt(dataset, folder=prompts, train=train, shots=settings.shots)
-    cases = tuple(Case(int(row["idx"]), dataset.ask(row), dataset.gold(row)) for row in rows)
+    cases = tuple(
+        Case(int(row["idx"]), dataset.ask(row), dataset.gold(row), dataset.options(row))
+        for row in rows
+    )
     return Task(dataset, prompt, cases, settings.max_new_tokens or dataset.max_new_tokens)

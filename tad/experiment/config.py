@@ -308,6 +308,14 @@ def _check_selected(suite: Suite, path: Path, known: Any) -> None:
     for name, corpus in suite.corpora.items():
         for other in corpus.also:
             known(f"corpora.{name}.also", other, suite.corpora)
+    fractions = {corpus.validation_fraction for corpus in suite.corpora.values()}
+    if len(fractions) > 1:
+        raise ConfigError(
+            f"{path}: corpora: validation_fraction: {sorted(fractions)}: must be the same in all, "
+            "or a document that one corpus holds out may train in another"
+        )
+    if suite.evaluation.fewshot and suite.evaluation.fewshot.corpus:
+        known("evaluation.fewshot.corpus", suite.evaluation.fewshot.corpus, suite.corpora)
     for name, tokenizer in suite.tokenizers.items():
         for corpus in tokenizer.corpora:
             known(f"tokenizers.{name}.corpora", corpus, suite.corpora)

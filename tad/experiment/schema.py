@@ -336,12 +336,15 @@ class Fewshot(Strict):
     """How students are scored on the eight tasks (Tables 1, 2, 4, 6).
 
     ``suite`` is an entry of ``eval.fewshot.tasks.SUITES``; an analogue suite gets ``items`` items
-    a task. ``local`` points tasks to folders of JSONL files instead of the hub. ``shots`` None
-    keeps those of the suite, ``limit`` takes the first items of each task only.
+    a task, made from the held-out documents of ``corpus`` (None: that of the scratch stage, whose
+    held-out budget may be too little text). ``local`` points tasks to folders of JSONL files, not
+    to the hub. ``shots`` None keeps those of the suite, ``limit`` takes the first items of each
+    task only.
     """
 
     suite: Literal["paper", "mini", "smoke"]
     items: Count = 48
+    corpus: str | None = None
     shots: Annotated[int, Field(ge=0)] | None = None
     limit: Count | None = None
     batch_size: Count = 32

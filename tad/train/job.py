@@ -36,6 +36,7 @@ from tad.experiment.specs import Optimisation, PretrainSpec, RunSpec
 from tad.records import fingerprint, provenance, read_json, write_json, write_json_lines
 from tad.train import states
 from tad.train.checkpoints import CheckpointFolder
+from tad.train.memory import StepMemory
 from tad.train.mixin import TrainerError
 from tad.train.trainer import DistillationTrainer
 
@@ -87,6 +88,7 @@ def run_job(
         rows = rows or training_order(train, values, skip_sequences)
         rows, states_seconds = _with_states(rows, states_folder, spec, train.fingerprint)
         history = _History(out / "train.jsonl", step_tokens(train, values))
+        memory = StepMemory()
         trainer = trainer_class(
             model=model,
             args=_arguments(values, folder.path, fresh=resume is None),
@@ -95,7 +97,7 @@ def run_job(
             data_collator=collate,
             memory_budget_mb=values.memory_budget_mb,
             compiled=values.compiled,
-            callbacks=[history, folder.callback()],
+            callbacks=[history, folder.callback(), memory],
             **extra,
         )
         _hold_held_out_states(trainer, values.memory_budget_mb * 1e6)
@@ -118,7 +120,8 @@ def run_job(
                 "wall_seconds": round(time.monotonic() - start, 3),
                 "states_seconds": round(states_seconds, 3),
                 "resumed_from_step": int(resume.name.split("-")[1]) if resume else 0,
-                "peak_memory_bytes": _peak_memory(),
+                "peak_memory_bytes": max(_peak_memory(), memory.peak_before),
+                "step_memory_bytes": memory.peak,
                 **provenance(),
             }
             write_json(out / "manifest.json", manifest)

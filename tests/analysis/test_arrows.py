@@ -14,11 +14,13 @@ from tad.methods import ROWS
 
 ORDER = (
     {"results", "tables.render", "figures.style"},
-    {"paired"},
+    {"paired", "names", "telling", "provenance"},
     {"scaling_law"},
     {"reported"},
+    {"notes", "telling"},
     {"tables", "figures"},
     {"claims"},
+    {"controls"},
     {"publish"},
 )
 """What may import what stands before it, lowest first."""
@@ -91,7 +93,9 @@ def test_no_pair_model_or_checkpoint_is_named(path):
     assert not re.search("qwen|phi-?[23]|gemma|llama-?2|tinyllama", path.read_text(), re.I)
 
 
-@pytest.mark.parametrize("folder", ["", "tables", "figures", "claims", "scaling_law", "reported"])
+@pytest.mark.parametrize(
+    "folder", ["", "tables", "figures", "claims", "controls", "scaling_law", "reported"]
+)
 def test_folders_and_files_are_small(folder):
     files = list((PROJECT / "analysis" / folder).glob("*.py"))
     assert len(files) <= 12

@@ -8,8 +8,17 @@ import math
 
 import pandas as pd
 import pytest
+from scipy import stats
 
-from analysis.paired import ItemsError, main, mcnemar, paired_items, paired_tests, read_items
+from analysis.paired import (
+    ItemsError,
+    main,
+    mcnemar,
+    paired_items,
+    paired_margins,
+    paired_tests,
+    read_items,
+)
 
 
 def items(task: str, correct: list[int]) -> pd.DataFrame:
@@ -48,6 +57,25 @@ def test_average_is_unweighted_over_tasks():
     b = pd.concat([items("piqa", [0] * 10), items("siqa", [0] * 90)])
     *_, average = paired_tests(paired_items(a, b))
     assert average.difference == pytest.approx(50.0)
+
+
+def test_margins_pair_too():
+    """A shift that no item leaves is certain, however much the items differ among themselves."""
+    spread = [((i * 37) % 41 - 20) / 10 for i in range(40)]
+    b = items("piqa", [0] * 40).assign(margin=spread)
+    a = b.assign(margin=[m + 0.1 + 0.02 * (-1) ** i for i, m in enumerate(spread)])
+    both = [pd.concat([x, x.assign(task="siqa")]) for x in (a, b)]
+    piqa, siqa, average = paired_margins(paired_items(*both, "margin"))
+    test = stats.ttest_rel(a["margin"], b["margin"])
+    low, high = test.confidence_interval()
+    assert piqa.difference == pytest.approx(0.1) and piqa.p_value == pytest.approx(test.pvalue)
+    assert piqa.interval == pytest.approx((low, high)) and siqa.interval == piqa.interval
+    error = stats.sem(a["margin"] - b["margin"]) / math.sqrt(2)
+    assert (average.task, average.n) == ("Avg", 80)
+    assert average.interval[1] - average.difference == pytest.approx(1.95996 * error, rel=1e-4)
+    assert [test.p_value for test in paired_margins(paired_items(b, b, "margin"))] == [1, 1]
+    with pytest.raises(ItemsError, match="no margin of its items"):
+        paired_items(a, items("piqa", [0] * 40), "margin")
 
 
 def test_other_items_do_not_pair():

@@ -20,5 +20,6 @@ for target, drawing in drawn(SUITE):
             config=CONFIG,
             root=lambda w: TARGET,
             again=REDRAW,
+            design=design_of(target),
         shell:
             "tad {params.command} --config {params.config:q} --root {params.root:q} > {log:q} 2>&1"

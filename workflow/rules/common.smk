@@ -1,6 +1,7 @@
 # The suite at hand, and the paths and parameters that the rules ask for. Light imports only: this
 # is read by every `snakemake -n` and by every job on a cluster.
 import difflib
+import hashlib
 import json
 import os
 import shlex
@@ -13,6 +14,7 @@ from snakemake.exceptions import WorkflowError
 from tad.command import UserError
 from tad.experiment.config import ConfigError, load_suite
 from workflow.items import (
+    DESIGN,
     TARGETS,
     all_records,
     check_evaluations,
@@ -317,7 +319,7 @@ def math_items(wildcards):
 
 def analogues():
     """The folder of the analogues, for a suite that is made of them."""
-    corpus = SUITE.stages["scratch"].corpus
+    corpus = settings("fewshot").corpus or SUITE.stages["scratch"].corpus
     return [] if settings("fewshot").suite == "paper" else [str(LAYOUT.analogues(corpus))]
 
 
@@ -356,6 +358,12 @@ def outputs(drawn):
             path = report(path, caption=caption, category=drawn.category, labels=label)
         files.append(path)
     return files
+
+
+def design_of(target):
+    """The hash of the primary claims for a target that reads them, so that a changed one redraws."""
+    if TARGETS[target].design:
+        return hashlib.sha256((Path(workflow.basedir) / DESIGN).read_bytes()).hexdigest()
 
 
 def files_of(target):

@@ -68,8 +68,9 @@ class Dataset:
 
     ``column`` heads it in the tables, where ``place`` orders it; ``shots`` exemplars come first;
     ``fields`` are the keys an item must have, ``files`` other names that its items go by in a data
-    folder; ``keep`` drops items the protocol drops; ``analogue`` draws a problem with numbers up to
-    a bound (none: the set is left out where problems are generated).
+    folder; ``keep`` drops items the protocol drops; ``options`` counts an item's (0: its answer is
+    open); ``analogue`` draws a problem with numbers up to a bound (none: the set is left out where
+    problems are generated).
     """
 
     name: str
@@ -81,6 +82,7 @@ class Dataset:
     fields: tuple[str, ...]
     question: Callable[[Item], str]
     gold: Callable[[Item], str]
+    options: Callable[[Item], int] = lambda item: 0
     place: int = 99
     analogue: Callable[[random.Random, int], Problem] | None = None
     files: tuple[str, ...] = ()

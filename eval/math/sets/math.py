@@ -6,9 +6,13 @@ import random
 from fractions import Fraction
 
 from eval.math.sets import Dataset, Exemplars, Hub, Problem, last_box
-from eval.math.stories import draw_sum, key
+from eval.math.stories import draw_sum, key, small
 
-TASKS = ("Calculate", "Compute", "Evaluate", "Find", "Simplify", "Write as one fraction")
+TASKS = (
+    "Calculate", "Compute", "Determine", "Evaluate", "Express as one fraction", "Find",
+    "Find the value of", "Give", "Give as one fraction", "Reduce", "Simplify", "Solve", "State",
+    "What is", "Work out", "Write as one fraction",
+)  # fmt: skip
 
 
 def _exemplars() -> list[tuple[str, str]]:
@@ -19,8 +23,7 @@ def _exemplars() -> list[tuple[str, str]]:
 
 def fractions(rng: random.Random, largest: int) -> Problem:
     """A sum of fractions in LaTeX, gold in a box, Minerva's closing line."""
-    bottom = rng.randint(2, max(3, largest // 2))
-    number = draw_sum(rng, largest)
+    number, bottom = draw_sum(rng, small(largest)), rng.randint(3, largest)
     result = Fraction(number.result, bottom)
     terms = [f"\\frac{{{value}}}{{{bottom}}}" for value in (number.start, number.change)]
     gold = (
@@ -29,10 +32,10 @@ def fractions(rng: random.Random, largest: int) -> Problem:
     )  # fmt: skip
     total = f"\\frac{{{number.result}}}{{{bottom}}}"
     simpler = "" if total == gold else f" = {gold}"
-    step = f"${terms[0]} {number.sign} {terms[1]} = {total}{simpler}$"
+    step = f"{number.step}, so ${terms[0]} {number.sign} {terms[1]} = {total}{simpler}$"
     item = {
         "problem": f"{rng.choice(TASKS)} ${terms[0]} {number.sign} {terms[1]}$.",
-        "solution": f"{step}, so the answer is $\\boxed{{{gold}}}$.",
+        "solution": f"{step}. The answer is $\\boxed{{{gold}}}$.",
     }
     solution = f"{step}\nFinal Answer: The final answer is ${gold}$. I hope it is correct."
     return Problem(item, solution, key("math", number.step, bottom))

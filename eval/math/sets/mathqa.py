@@ -6,7 +6,7 @@ import random
 import re
 
 from eval.math.sets import RIGHT_CHOICE, Dataset, Exemplars, Hub, Item, Problem, with_options
-from eval.math.stories import final_letter, key, options, story
+from eval.math.stories import final_letter, key, options, small, story
 
 _OPTION = re.compile(r"([a-e]) \)\s*(.*?)\s*(?=(?:'?\s*,\s*'?|\s)[b-e] \)|'?\]?\s*$)")
 
@@ -22,7 +22,7 @@ def _question(item: Item) -> str:
 
 def five_options(rng: random.Random, largest: int) -> Problem:
     """One step, one of five options."""
-    body, question, number = story(rng, largest)
+    body, question, number = story(rng, small(largest))
     values, index = options(rng, number.result, 5, largest)
     item = {
         "problem": f"{body} {question}".lower().replace(".", " .").replace("?", " ?"),
@@ -31,7 +31,7 @@ def five_options(rng: random.Random, largest: int) -> Problem:
         ),
         "correct": "abcde"[index],
     }
-    return Problem(item, final_letter(number.step, index), key("mathqa", number.step))
+    return Problem(item, final_letter(number.step, values, index), key("mathqa", number.step))
 
 
 # Invented for this project in the manner of the set: one step of arithmetic at a time, closed by
@@ -76,6 +76,7 @@ DATASET = Dataset(
     fields=("problem", "options", "correct"),
     question=_question,
     gold=lambda item: item["correct"].strip().upper(),
+    options=lambda item: 5,
     analogue=five_options,
     hub=Hub("regisss/math_qa", ("test",), rename=(("Problem", "problem"),)),
 )  # fmt: skip

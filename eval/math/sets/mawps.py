@@ -6,21 +6,21 @@ import random
 
 from eval.math.sets import Dataset, Problem
 from eval.math.sets.gsm8k import EXEMPLARS
-from eval.math.stories import NAMES, closed, draw_sum, key
+from eval.math.stories import NAMES, THINGS, Sum, closed, key
 
 
-def tenths(rng: random.Random, largest: int) -> Problem:
-    """One step with tenths, spaced signs."""
-    who, what = rng.choice(NAMES), rng.choice(("flour", "juice", "milk", "rice", "rope"))
-    number = draw_sum(rng, largest)
-    start, change, result = (
-        f"{value / 10:g}" for value in (number.start, number.change, number.result)
+def counting(rng: random.Random, largest: int) -> Problem:
+    """One to three counted on or back, spaced signs."""
+    who, what = rng.choice(NAMES), rng.choice(THINGS)
+    low, change = rng.randint(2, largest - 3), rng.randint(1, 3)
+    number = rng.choice((Sum(low, change, low + change, "+"), Sum(low + change, change, low, "-")))
+    verb = "buys" if number.sign == "+" else "sells"
+    question = (
+        f"{who} has {number.start} {what} . {who} {verb} {number.change} . "
+        f"How many {what} are there now ?"
     )
-    verb = "buys" if number.sign == "+" else "uses"
-    question = f"{who} has {start} {what} . {who} {verb} {change} . How much {what} is there now ?"
-    step = f"{start} {number.sign} {change} = {result}"
-    item = {"input": question, "target": float(result)}
-    return Problem(item, closed(step, result), key("mawps", step))
+    item = {"input": question, "target": float(number.result)}
+    return Problem(item, closed(number.step, number.result), key("mawps", number.step))
 
 
 DATASET = Dataset(
@@ -28,5 +28,5 @@ DATASET = Dataset(
     exemplars=EXEMPLARS, shots=8, fields=("input", "target"),
     question=lambda item: item["input"],
     gold=lambda item: str(item["target"]),
-    analogue=tenths,
+    analogue=counting,
 )  # fmt: skip

@@ -6,7 +6,7 @@ import random
 import re
 
 from eval.math.sets import RIGHT_CHOICE, Dataset, Exemplars, Item, Problem, with_options
-from eval.math.stories import draw_sum, final_letter, key, options
+from eval.math.stories import draw_sum, final_letter, key, options, small
 
 
 def _question(item: Item) -> str:
@@ -17,7 +17,7 @@ def _question(item: Item) -> str:
 
 def four_options(rng: random.Random, largest: int) -> Problem:
     """An equation in LaTeX, one of four options."""
-    number = draw_sum(rng, largest)
+    number = draw_sum(rng, small(largest))
     values, index = options(rng, number.result, 4, largest)
     inverse = "-" if number.sign == "+" else "+"
     item = {
@@ -27,7 +27,7 @@ def four_options(rng: random.Random, largest: int) -> Problem:
         ),
         "Answer": "ABCD"[index],
     }
-    return Problem(item, final_letter(number.step, index), key("sat_math", number.step))
+    return Problem(item, final_letter(number.step, values, index), key("sat_math", number.step))
 
 
 # Invented for this project in the manner of the SAT.
@@ -71,5 +71,6 @@ DATASET = Dataset(
     fields=("question", "options", "Answer"),
     question=_question,
     gold=lambda item: item["Answer"].strip().upper(),
+    options=lambda item: 4,
     analogue=four_options,
 )  # fmt: skip

@@ -6,7 +6,7 @@ import random
 
 from eval.math.sets import Dataset, Hub, Item, Problem
 from eval.math.sets.gsm8k import EXEMPLARS
-from eval.math.stories import closed, key, story
+from eval.math.stories import closed, key, small, story
 
 
 def _question(item: Item) -> str:
@@ -15,8 +15,8 @@ def _question(item: Item) -> str:
 
 
 def one_step(rng: random.Random, largest: int) -> Problem:
-    """One step to a whole number."""
-    body, question, number = story(rng, largest)
+    """One step to a small whole number."""
+    body, question, number = story(rng, small(largest))
     item = {"Body": body, "Question": question, "Answer": float(number.result)}
     return Problem(item, closed(number.step, number.result), key("svamp", number.step))
 

@@ -7,7 +7,7 @@ import random
 
 from eval.math.sets import Dataset, Item, Problem
 from eval.math.sets.gsm8k import EXEMPLARS
-from eval.math.stories import THINGS, closed, draw_sum, key
+from eval.math.stories import THINGS, closed, draw_sum, key, small
 
 
 def _question(item: Item) -> str:
@@ -33,39 +33,36 @@ def _gold(item: Item) -> str:
     return str(float(answer.replace(",", "")))
 
 
-def prices(rng: random.Random, largest: int) -> Problem:
-    """Prices in a table of three rows: a cost to add up, or a dearer thing."""
-    things = rng.sample([thing.rstrip("s") for thing in THINGS], 3)
-    number = draw_sum(rng, largest)
-    costs = [number.start, number.change, rng.randint(2, largest)]
-    rows = list(zip(things, costs, strict=True))
+def shelf(rng: random.Random, largest: int) -> Problem:
+    """A table of three rows: a number to look up, the larger of two, or two to add up."""
+    things = rng.sample(THINGS, 3)
+    number = draw_sum(rng, small(largest))
+    counts = [number.start, number.change, rng.randint(2, small(largest))]
+    rows = list(zip(things, counts, strict=True))
     rng.shuffle(rows)
-    first, second = things[0], things[1]
-    item = {
-        "table": "\n".join(f"{thing} | ${cost}" for thing, cost in rows),
-        "table_title": None,
-    }
-    if rng.random() < 0.5 and costs[0] != costs[1]:
-        answer = first if costs[0] > costs[1] else second
-        item |= {
-            "question": f"Which costs more, the {first} or the {second}?",
-            "choices": [first, second], "answer": answer, "ans_type": "extractive_text",
-            "unit": None,
-        }  # fmt: skip
-        step = f"{first} ${costs[0]}, {second} ${costs[1]}"
+    (first, second), (one, other) = things[:2], counts[:2]
+    choices, kind = None, rng.choice(("look", "larger", "sum"))
+    if kind == "larger" and one != other:
+        question, choices = f"Are there more {first} or {second}?", [first, second]
+        step, answer = f"{one} {first}, {other} {second}", first if one > other else second
+    elif kind == "sum":
+        question, answer = f"How many {first} and {second} are there?", str(one + other)
+        step = f"{one} + {other} = {answer}"
     else:
-        item |= {
-            "question": f"How much do the {first} and the {second} cost?",
-            "choices": None, "answer": str(costs[0] + costs[1]), "ans_type": "integer_number",
-            "unit": "$",
-        }  # fmt: skip
-        answer = f"${costs[0] + costs[1]}"
-        step = f"${costs[0]} + ${costs[1]} = {answer}"
-    return Problem(item, closed(step, answer), key("tabmwp", item["question"][:5], step))
+        question, answer = f"How many {first} are there?", str(one)
+        step = f"{one} {first}"
+    item = {
+        "table": "\n".join(f"{thing} | {count}" for thing, count in rows),
+        "table_title": None, "question": question, "choices": choices, "answer": answer,
+        "ans_type": "extractive_text" if choices else "integer_number", "unit": None,
+    }  # fmt: skip
+    shown = " ".join(map(str, counts))
+    return Problem(item, closed(step, answer), key("tabmwp", kind, shown))
 
 
 DATASET = Dataset(
     name="tabmwp", column="TAB", place=6, answer="number_or_text", layout="question",
     exemplars=EXEMPLARS, shots=8, fields=("question", "table", "answer", "ans_type"),
-    question=_question, gold=_gold, analogue=prices,
+    question=_question, gold=_gold, options=lambda item: len(item.get("choices") or ()),
+    analogue=shelf,
 )  # fmt: skip

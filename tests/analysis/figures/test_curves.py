@@ -22,8 +22,9 @@ def test_it_is_the_same_bytes_each_time(root):
 def test_a_panel_a_pair_and_a_line_a_method(root):
     frame = curve_frame(root, SUITE.runs("figure1"))
     with paper_style():
-        figure = figure1(over_seeds(frame, ["pair", "method", "tokens"], "kl"))
+        titles = {pair: f"title of {pair}" for pair in frame["pair"].unique()}
+        figure = figure1(over_seeds(frame, ["pair", "method", "tokens"], "kl"), titles)
     shown = [axis for axis in figure.axes if axis.get_visible()]
     assert len(shown) == frame["pair"].nunique()
     assert all(len(axis.lines) == frame["method"].nunique() for axis in shown)
-    assert "→" in shown[0].get_title()
+    assert "title of" in shown[0].get_title()

@@ -48,7 +48,7 @@ def test_equal_scores_can_be_drawn(tmp_path):
     bins = histogram(frame)
     assert (bins["kept"].sum(), bins["dropped"].sum()) == (4, 6)
     with style.paper_style():
-        selection_figure({"phi2_1b": frame}).canvas.draw()
+        selection_figure({"phi2_1b": frame}, {"phi2_1b": "a title"}).canvas.draw()
 
 
 def test_a_scale_s_selections_are_drawn_the_same_each_time(tmp_path, capsys):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from matplotlib.figure import Figure
 
-from analysis.figures.style import CYCLE, panels, paper_style, save, short
+from analysis.figures.style import CYCLE, panels, paper_style, save, shade
 
 
 def test_a_figure_that_cannot_be_drawn_leaves_the_old_file(tmp_path, monkeypatch):
@@ -28,11 +28,12 @@ def test_a_figure_that_cannot_be_drawn_leaves_the_old_file(tmp_path, monkeypatch
 
 def test_panels_hold_every_pair_and_hide_the_rest():
     with paper_style():
-        figure, axes = panels(["a_1", "b_2", "c_3", "d_4"], 2.0)
+        figure, axes = panels({"a_1": "a → 1", "b_2": "", "c_3": "", "d_4": ""}, 2.0)
     assert list(axes) == ["a_1", "b_2", "c_3", "d_4"] and axes["a_1"].get_title() == "a → 1"
     assert sum(axis.get_visible() for axis in figure.axes) == 4
 
 
-def test_numbers_of_tokens():
-    assert [short(x) for x in (5, 2e3, 1.5e6, 2e9, 1e12)] == ["5", "2k", "1.5M", "2B", "1T"]
+def test_shades_go_from_light_to_dark():
+    brightness = [sum(shade("#D55E00", share)) for share in (0, 0.3, 0.6, 1)]
+    assert brightness == sorted(brightness, reverse=True) and brightness[-1] > 0
     assert len(set(CYCLE)) == len(CYCLE)

@@ -22,6 +22,7 @@ def test_it_is_the_same_bytes_each_time(root):
 def test_every_teacher_has_a_line_and_a_bar(root):
     teachers = SUITE.teachers("figure2")
     with paper_style():
-        left, right = figure2(teacher_frame(root, SUITE, teachers)).axes
-    assert [line.get_label() for line in left.lines] == teachers
+        titles = {teacher: f"{teacher} architecture" for teacher in teachers}
+        left, right = figure2(teacher_frame(root, SUITE, teachers), titles).axes
+    assert [line.get_label() for line in left.lines] == list(titles.values())
     assert len(right.patches) == len(teachers)

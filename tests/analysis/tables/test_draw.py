@@ -63,6 +63,10 @@ def extended(tmp_path):
         folder = tmp_path / "runs" / str(run)
         (folder / "fewshot.json").write_text(json.dumps(fewshot(str(run.method), True)))
         (folder / "calibration.json").write_text(json.dumps({"full_ece": 0.0123}))
+    for model in suite.teachers("table1") + suite.teachers("table4"):
+        path = tmp_path / "models" / model / "final" / "fewshot.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(fewshot("clm", True)))
     yield suite, tmp_path
     del ROWS["my_kl"]
 

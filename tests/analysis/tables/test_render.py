@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 
-from analysis.tables.render import Table, blocks, latex, plus_minus
+from analysis.tables.render import (
+    Table,
+    blocks,
+    control_note,
+    controls_last,
+    is_control,
+    latex,
+    plus_minus,
+)
 
 
 def test_cells_are_escaped():
@@ -27,3 +36,16 @@ def test_numbers_as_the_paper_prints_them():
 def test_a_rule_is_drawn_where_the_key_changes():
     assert blocks(["a", "a", "b", "c", "c"]) == {2, 3}
     assert not blocks([])
+
+
+def test_controls_stand_below_the_rows_of_the_paper_in_each_group():
+    rows = ["vanilla_kd", "vanilla_kd-w5", "tad-k10-b2", "kd_only"]
+    frame = pd.DataFrame([(pair, row) for pair in "ba" for row in rows], columns=["pair", "method"])
+    ordered, rules = controls_last(frame, ["pair"])
+    paper, controls = ["vanilla_kd", "tad-k10-b2"], ["vanilla_kd-w5", "kd_only"]
+    assert ordered["method"].tolist() == (paper + controls) * 2
+    assert ordered["pair"].tolist() == ["b"] * 4 + ["a"] * 4
+    assert rules == {2, 4, 6}
+    assert not is_control("tinyllama-1.1b/1t")
+    [note] = control_note(ordered["method"])
+    assert "Vanilla KD (weight 5), Vanilla KD, no CLM" in note and control_note(paper) == []

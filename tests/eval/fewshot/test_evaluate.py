@@ -54,7 +54,11 @@ def best(scores: list[float]) -> int:
     return max(range(len(scores)), key=scores.__getitem__)
 
 
-def hellaswag_by_hand(score: ByHand, item: dict) -> tuple[int, int, int]:
+def gap(scores: list[float], right: int) -> float:
+    return scores[right] - max(scores[:right] + scores[right + 1 :])
+
+
+def hellaswag_by_hand(score: ByHand, item: dict) -> tuple[int, int, int, float]:
     def clean(text: str) -> str:
         text = text.strip().replace(" [title]", ". ")
         return re.sub(r"\[.*?\]", "", text).replace("  ", " ")
@@ -63,21 +67,23 @@ def hellaswag_by_hand(score: ByHand, item: dict) -> tuple[int, int, int]:
     endings = [clean(ending) for ending in item["endings"]]
     scores = [score(clean(begun), " " + ending) for ending in endings]
     normed = [s / len(ending) for s, ending in zip(scores, endings, strict=True)]
-    return best(scores), best(normed), int(item["label"])
+    label = int(item["label"])
+    return best(scores), best(normed), label, gap(normed, label)
 
 
-def piqa_by_hand(score: ByHand, item: dict) -> tuple[int, int, int]:
+def piqa_by_hand(score: ByHand, item: dict) -> tuple[int, int, int, float]:
     options = [item["sol1"], item["sol2"]]
     scores = [score(f"Question: {item['goal']}\nAnswer:", " " + option) for option in options]
     normed = [s / len(option) for s, option in zip(scores, options, strict=True)]
-    return best(scores), best(normed), item["label"]
+    return best(scores), best(normed), item["label"], gap(normed, item["label"])
 
 
-def winogrande_by_hand(score: ByHand, item: dict) -> tuple[int, None, int]:
+def winogrande_by_hand(score: ByHand, item: dict) -> tuple[int, None, int, float]:
     before, after = item["sentence"].split("_")
     options = [item["option1"], item["option2"]]
     scores = [score(before + option, " " + after.strip()) for option in options]
-    return best(scores), None, int(item["answer"]) - 1
+    label = int(item["answer"]) - 1
+    return best(scores), None, label, gap(scores, label) / len(after.strip())
 
 
 BY_HAND = {
@@ -94,7 +100,9 @@ def check_by_hand(model: Path, data: Path, rows: list[dict], task: str, limit: i
     rows = [row for row in rows if row["task"] == task]
     assert len(rows) == len(items)
     for item, row in zip(items, rows, strict=True):
-        plain, normed, gold = BY_HAND[task](score, item)
+        plain, normed, gold, margin = BY_HAND[task](score, item)
+        assert row["margin"] == pytest.approx(margin, abs=2e-5)
+        assert (row["margin"] > 0) == (row["correct"] == 1)
         assert row["acc"] == int(plain == gold)
         if normed is not None:
             assert row["acc_norm"] == int(normed == gold)
@@ -121,15 +129,42 @@ def test_record_says_what_was_measured_and_how(finished):
         assert task["accuracy"] == pytest.approx(accuracy)
         assert task["stderr"] == pytest.approx(math.sqrt(accuracy * (1 - accuracy) / 9))
         assert task["shots"] == 0 and len(task["prompt_hash"]) == 64
+        margins = [row["margin"] for row in rows if row["task"] == name]
+        assert task["margin"] == pytest.approx(sum(margins) / 10, abs=1e-5)
+        spread = math.sqrt(sum((x - task["margin"]) ** 2 for x in margins) / 9 / 10)
+        assert task["margin_stderr"] == pytest.approx(spread, abs=1e-5)
+        assert task["chance"] == pytest.approx(1 / task["options"])
+        assert task["chance"] <= task["commonest"] <= 1
         assert task["dtype"] == "float32"
     accuracies = [task["accuracy"] for task in record["tasks"].values()]
     assert record["average"] == pytest.approx(sum(accuracies) / 8)
+    margins = [task["margin"] for task in record["tasks"].values()]
+    assert record["avg_margin"] == pytest.approx(sum(margins) / 8)
     assert record["tasks"]["siqa"]["lm_eval_task"] == "social_iqa"
     assert record["tasks"]["hellaswag"]["metric"] == "acc_norm"
     assert record["tasks"]["hellaswag"]["column"] == "HS"
     assert record["tasks"]["winogrande"]["metric"] == "acc"
     assert len({row["doc_hash"] for row in rows}) > 70
     assert [path.name for path in out.parent.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("name", ["qwen", "gemma"])
+def test_options_side_by_side_have_the_answers_of_lm_eval(folders, suite, name):
+    """Requests of all tasks together: contexts shared or not, options of one token or many."""
+    from lm_eval.models.huggingface import HFLM
+
+    lm = load_model(str(folders / name), FewshotSetup.of(batch_size=4))
+    requests = [
+        (tuple(i.args), *lm._encode_pair(*i.args))
+        for task in suite.tasks.values()
+        for i in task.instances[:12]
+    ]
+    requests.append((("x", "y"), requests[0][1], requests[0][2][:1]))
+    expected = HFLM._loglikelihood_tokens(lm, requests, disable_tqdm=True)
+    found = lm._loglikelihood_tokens(requests)
+    assert [greedy for _, greedy in found] == [greedy for _, greedy in expected]
+    for (ours, _), (theirs, _) in zip(found, expected, strict=True):
+        assert ours == pytest.approx(theirs, abs=2e-3, rel=1e-5)
 
 
 def test_truncated_requests_are_counted_each(folders, suite):

@@ -37,7 +37,7 @@ class Scripted:
                 raise KeyboardInterrupt
             self.asked += 1
             gold = self.solutions[tuple(prompt.ids)]
-            answer = gold if len(prompt.ids) % 2 else "no idea"
+            answer = gold if self.asked % 2 else "no idea"
             yield index, Generated(f"The answer is {answer}.", 5, False)
 
 

@@ -1,0 +1,1 @@
+"""TAD beside its controls: what weight, beta, learning rate and other divergences do."""

@@ -386,7 +386,7 @@ def _fewshot_notes(suite: Suite, name: str, records: Sequence[dict[str, Any]]) -
             "format, number of options and metric of the task whose column they stand in. They "
             "are not the benchmarks, and the values are not comparable with the paper's."
         )
-    seeds = len(suite.seeds)
+    seeds = len(suite.seeds_of(name))
     over = (
         f"Mean and 95% t interval over {seeds} seeds." if seeds > 1 else "One seed, so no interval."
     )
@@ -435,7 +435,7 @@ def _math_notes(suite: Suite, name: str, records: Sequence[dict[str, Any]]) -> l
             "for tiny models. They are not the benchmarks, and the values are not comparable with "
             "the paper's."
         )
-    seeds = len(suite.seeds)
+    seeds = len(suite.seeds_of(name))
     over = f"mean and 95% interval over {seeds} seeds" if seeds > 1 else "one seed, so no interval"
     counts = spread(entry["items"] for entry in entries).replace(",", "")
     notes.append(f"Accuracy in percent, greedy decoding, {counts} items a set; {over}.")

@@ -25,9 +25,10 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset
 
+from tad.baselines.blocks import positive
 from tad.command import command_line, exit_code, plain_logging
 from tad.data.instruct import collate, open_rows
-from tad.data.packing import training_rows
+from tad.data.packing import lock, training_rows
 from tad.fused.states import instead_of_logits
 from tad.models.fingerprint import model_fingerprint
 from tad.models.loading import load_model
@@ -86,28 +87,34 @@ def identity(teacher: str, data: str, context: int, batch_size: int, seed: int) 
     Raises ModelError for a teacher that is not there.
     """
     parts = {"teacher": model_fingerprint(teacher), "data": data, "context": context}
-    return fingerprint(parts | {"batch_size": batch_size, "seed": seed})
+    parts |= {"batch_size": batch_size, "seed": seed}
+    # Sums are taken in another order by other hardware, and by another number of threads.
+    return fingerprint(parts | {"cuda": torch.cuda.is_available(), "cpu": torch.get_num_threads()})
 
 
 def stored(folder: Path, rows: Dataset, wanted: str) -> tuple[Dataset, float] | None:
     """``rows`` with the states of ``folder``, and the seconds that theirs took to compute.
 
-    None where there are none of the identity ``wanted``, or fewer than rows.
+    None where there are none of the identity ``wanted``, fewer than rows, or not the whole file:
+    the DAG removes ``states.bin`` after the last run.
     """
+    path = folder / "states.bin"
     record = matching(folder / "states.json", {"fingerprint": wanted})
-    if record is None or record["shape"][0] < len(rows):
+    if record is None or record["shape"][0] < len(rows) or not path.is_file():
         return None
-    _, context, width = record["shape"]
+    sequences, context, width = record["shape"]
     dtype = getattr(torch, record["dtype"])
     size = width * dtype.itemsize
-    file = (folder / "states.bin").open("rb", buffering=0)
+    if path.stat().st_size != sequences * context * size:
+        return None
+    file = path.open("rb", buffering=0)
 
     def read(index: int, length: int) -> Tensor:
         # By position: pages of a memory map would count as memory of this process.
         content = bytearray(os.pread(file.fileno(), length * size, index * context * size))
         return torch.frombuffer(content, dtype=dtype).view(length, width)
 
-    return WithStates(rows, read), record["seconds"] * len(rows) / record["shape"][0]
+    return WithStates(rows, read), record["seconds"] * len(rows) / sequences
 
 
 def write(
@@ -121,6 +128,7 @@ def write(
     seed: int = 0,
 ) -> None:
     """Write the states of a teacher to ``out``, whole or not at all. Raises UserError."""
+    positive(context=context, sequences=sequences, batch_size=batch_size)
     began = time.monotonic()
     source = open_rows(data, "train", context)
     rows = Subset(source, training_rows(len(source), sequences, seed).tolist())
@@ -130,9 +138,9 @@ def write(
     accelerator = Accelerator(mixed_precision="bf16" if half else "no")
     wrapper = accelerator.prepare_model(model, evaluation_mode=True)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "states.json").unlink(missing_ok=True)  # never beside states that it does not fit
-    temporary = out / f".states.{os.getpid()}.tmp"
-    with temporary.open("wb") as file:
+    temporary = out / ".states.tmp"
+    with lock(out / ".lock", "states"), temporary.open("wb") as file:
+        (out / "states.json").unlink(missing_ok=True)  # never beside states that it does not fit
         for number, states in enumerate(computed(wrapper, model, rows, batch_size)):
             row_bytes = context * states.shape[1] * states.dtype.itemsize
             file.seek(number * row_bytes)

@@ -24,8 +24,8 @@ from workflow.items import (
 )
 from tad.experiment.layout import MODEL_FILES, Layout
 from tad.experiment.run_id import RunId
-from tad.methods import BASELINE
 from tad.experiment.specs import hub_ids, pretrain_spec, reference_source, run_spec, weights
+from tad.methods import BASELINE
 
 
 def read_suite(values):
@@ -166,7 +166,7 @@ def distill_inputs(wildcards):
 
 def states_files(wildcards):
     states = spec_of(wildcards.run).states
-    return [f"{states.folder}/{name}" for name in ("states.bin", "states.json")] if states else []
+    return [f"{states.folder}/states.json"] if states else []
 
 
 def baseline_spec(method):

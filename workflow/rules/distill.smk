@@ -44,15 +44,17 @@ rule generate:
         "tad generate {params.options:q} > {log:q} 2>&1"
 
 
-# The states of a teacher on the rows of a stage, for all runs on them; gone after the last of these.
+# The states of a teacher on the rows of a stage, for all runs on them. The large file beside the
+# output is no output, since it is removed when every run of the scale is finished (Snakefile): a run
+# that comes later runs the teacher itself. As temp() the states would be made again for it, and all
+# other runs after them.
 
 
 rule states:
     input:
         states_inputs,
     output:
-        temp(f"{ROOT}/states/{{stage}}/{{pair}}/seed{{seed}}/states.bin"),
-        temp(f"{ROOT}/states/{{stage}}/{{pair}}/seed{{seed}}/states.json"),
+        f"{ROOT}/states/{{stage}}/{{pair}}/seed{{seed}}/states.json",
     log:
         f"{ROOT}/logs/states/{{stage}}/{{pair}}/seed{{seed}}.log",
     benchmark:
@@ -75,8 +77,7 @@ rule states:
 rule distill:
     input:
         distill_inputs,
-        # States made again, for other runs, are the same: they are no reason to train again.
-        ancient(states_files),
+        states_files,
     output:
         *(f"{ROOT}/runs/{{run}}/{name}" for name in MODEL_FILES),
         f"{ROOT}/runs/{{run}}/manifest.json",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -148,3 +149,21 @@ def test_other_states_are_not_read(places, tmp_path):
     assert states.stored(places.out, rows, identity(other)) is None
     assert states.stored(places.out, training(places, 13), identity(places)) is None
     assert states.stored(tmp_path / "none", rows, identity(places)) is None
+    wanted = identity(places)
+    torch.set_num_threads(2)
+    assert identity(places) != wanted
+    cut = shutil.copytree(places.out, tmp_path / "cut")
+    assert states.stored(cut, rows, wanted) is not None
+    (cut / "states.bin").write_bytes((cut / "states.bin").read_bytes()[:-4])
+    assert states.stored(cut, rows, wanted) is None
+    (cut / "states.bin").unlink()
+    assert states.stored(cut, rows, wanted) is None
+
+
+def test_the_command_refuses_bad_input_in_one_line(places, tmp_path, capsys):
+    given = ["--teacher", places.teacher, "--data", places.data, "--out", str(tmp_path / "out")]
+    given += ["--context", "16", "--batch-size", "2", "--sequences"]
+    assert states.main([*given, "0"]) == 2
+    assert "--sequences 0: must be at least 1" in capsys.readouterr().err
+    assert states.main([*given, "4"]) == 0
+    assert (tmp_path / "out" / "states.bin").stat().st_size == 4 * 16 * 32 * 4

@@ -1,8 +1,4 @@
-"""What generated problems are made of: names, things, sums, options, closing lines.
-
-A solution writes each sum in words apart (``5 + 3 = 8``), whatever notation the set has, so that
-what is learned of a sum in one set serves in all.
-"""
+"""What generated problems are made of: names, things, sums, options, closing lines."""
 
 from __future__ import annotations
 

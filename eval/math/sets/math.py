@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
-from fractions import Fraction
+from math import gcd
 
 from eval.math.sets import Dataset, Exemplars, Hub, Problem, last_box
-from eval.math.stories import draw_sum, key, small
+from eval.math.stories import draw_sum, key
 
 TASKS = (
     "Calculate", "Compute", "Determine", "Evaluate", "Express as one fraction", "Find",
@@ -22,22 +22,20 @@ def _exemplars() -> list[tuple[str, str]]:
 
 
 def fractions(rng: random.Random, largest: int) -> Problem:
-    """A sum of fractions in LaTeX, gold in a box, Minerva's closing line."""
-    number, bottom = draw_sum(rng, small(largest)), rng.randint(3, largest)
-    result = Fraction(number.result, bottom)
-    terms = [f"\\frac{{{value}}}{{{bottom}}}" for value in (number.start, number.change)]
-    gold = (
-        str(result.numerator) if result.denominator == 1
-        else f"\\frac{{{result.numerator}}}{{{result.denominator}}}"
-    )  # fmt: skip
-    total = f"\\frac{{{number.result}}}{{{bottom}}}"
-    simpler = "" if total == gold else f" = {gold}"
-    step = f"{number.step}, so ${terms[0]} {number.sign} {terms[1]} = {total}{simpler}$"
+    """A sum of fractions in LaTeX that cannot be reduced, gold in a box, Minerva's closing line."""
+    number = draw_sum(rng, largest)
+    bottom = rng.choice([b for b in range(3, largest + 1) if gcd(b, number.result) == 1])
+    start, change, gold = (
+        f"\\frac{{{value}}}{{{bottom}}}" for value in (number.start, number.change, number.result)
+    )
+    asked = f"{start} {number.sign} {change}"
     item = {
-        "problem": f"{rng.choice(TASKS)} ${terms[0]} {number.sign} {terms[1]}$.",
-        "solution": f"{step}. The answer is $\\boxed{{{gold}}}$.",
+        "problem": f"{rng.choice(TASKS)} ${asked}$.",
+        "solution": f"${asked} = {gold}$, so the answer is $\\boxed{{{gold}}}$.",
     }
-    solution = f"{step}\nFinal Answer: The final answer is ${gold}$. I hope it is correct."
+    solution = (
+        f"${asked} = {gold}$\nFinal Answer: The final answer is ${gold}$. I hope it is correct."
+    )
     return Problem(item, solution, key("math", number.step, bottom))
 
 

@@ -42,17 +42,18 @@ def shelf(rng: random.Random, largest: int) -> Problem:
     rng.shuffle(rows)
     (first, second), (one, other) = things[:2], counts[:2]
     choices, kind = None, rng.choice(("look", "larger", "sum"))
+    seen = f"{first} | {one}, {second} | {other}"
     if kind == "larger" and one != other:
         question, choices = f"Are there more {first} or {second}?", [first, second]
-        step, answer = f"{one} {first}, {other} {second}", first if one > other else second
+        step, answer = seen, first if one > other else second
     elif kind == "sum":
         question, answer = f"How many {first} and {second} are there?", str(one + other)
-        step = f"{one} + {other} = {answer}"
+        step = f"{seen}. {one} + {other} = {answer}"
     else:
         question, answer = f"How many {first} are there?", str(one)
-        step = f"{one} {first}"
+        step = f"{first} | {one}"
     item = {
-        "table": "\n".join(f"{thing} | {count}" for thing, count in rows),
+        "table": "\n".join(f"| {thing} | {count} |" for thing, count in rows),
         "table_title": None, "question": question, "choices": choices, "answer": answer,
         "ans_type": "extractive_text" if choices else "integer_number", "unit": None,
     }  # fmt: skip

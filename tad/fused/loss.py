@@ -177,6 +177,7 @@ def token_losses(
         budget=memory_budget_mb * 1e6,
         compiled=student_hidden.is_cuda,
     )
+    problem.differentiate = False
     values = torch.zeros(2, labels.numel(), dtype=problem.student.working, device=labels.device)
     walk(problem, 0.0, 0.0, None, values)
     clm, divergence = values.view(2, *labels.shape)

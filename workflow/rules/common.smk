@@ -24,8 +24,8 @@ from workflow.items import (
 )
 from tad.experiment.layout import MODEL_FILES, Layout
 from tad.experiment.run_id import RunId
-from tad.methods import BASELINE
 from tad.experiment.specs import hub_ids, pretrain_spec, reference_source, run_spec, weights
+from tad.methods import BASELINE
 
 
 def read_suite(values):

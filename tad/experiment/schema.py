@@ -329,9 +329,9 @@ class Fewshot(Strict):
 
     ``suite`` is an entry of ``eval.fewshot.tasks.SUITES``; an analogue suite gets ``items`` items
     a task, made from the held-out documents of ``corpus`` (None: that of the scratch stage, whose
-    held-out budget may be too little text). ``local`` points tasks to folders of JSONL files instead
-    of the hub. ``shots`` None keeps those of the suite, ``limit`` takes the first items of each
-    task only.
+    held-out budget may be too little text). ``local`` points tasks to folders of JSONL files, not
+    the hub. ``shots`` None keeps those of the suite, ``limit`` takes the first items of each task
+    only.
     """
 
     suite: Literal["paper", "mini", "smoke"]

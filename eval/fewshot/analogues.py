@@ -7,8 +7,8 @@ In: a packed corpus and the tokenizer it was packed by. Out: ``OUT/TASK/SPLIT.js
 whose file names a maker, and ``OUT/manifest.json``. An analogue has its original's output type,
 number of options and metric, and is written in the field names of the original's dataset, so that
 lm-eval's own task scores it: only the text is another. The right answer is what the document says;
-the wrong ones come from elsewhere. They measure language modelling in the original's format, not
-common sense: results say "analogue".
+the wrong ones come from elsewhere, or have words exchanged. They measure language modelling in the
+original's format, not common sense: results say "analogue".
 """
 
 from __future__ import annotations
@@ -46,7 +46,6 @@ class Text:
         self.passages: list[Passage] = passages_of(documents)
         self.sentences = [(p.document, s) for p in self.passages for s in p.sentences]
         self.vocabulary = Vocabulary(sentence for _, sentence in self.sentences)
-        self._words = [frozenset(s.lower().rstrip(".").split()) for _, s in self.sentences]
 
     def elsewhere(self, document: int, like: str, count: int, rng: random.Random) -> list[str]:
         """``count`` sentences of other documents, the nearest in length of a random draw.
@@ -57,15 +56,25 @@ class Text:
         drawn = rng.sample(pool, min(len(pool), 20 * count))
         return _distinct(sorted(drawn, key=lambda s: abs(len(s) - len(like))), count)
 
-    def similar(self, like: str, avoid: Sequence[str], count: int) -> list[str]:
-        """``count`` sentences that share the most words with ``like``, of any document."""
-        words = frozenset(like.lower().rstrip(".").split())
-        scored = [
-            (-len(words & own) / len(words | own), sentence)
-            for own, (_, sentence) in zip(self._words, self.sentences, strict=True)
-            if sentence != like and sentence not in avoid
-        ]
-        return _distinct([sentence for _, sentence in sorted(scored)], count)
+    def exchanged(
+        self, sentence: str, words: int, count: int, rng: random.Random
+    ) -> list[str] | None:
+        """``count`` different sentences like this one but for ``words`` content words, each
+        exchanged for one as frequent; None where it has too few."""
+        own = sentence.split()
+        places = content_positions(own)
+        if len(places) < words:
+            return None
+        found: dict[str, None] = {}
+        for _ in range(4 * count):
+            changed = list(own)
+            for place in rng.sample(places, words):
+                changed[place] = self.vocabulary.stand_in(own[place], rng) or own[place]
+            if changed != own:
+                found[" ".join(changed)] = None
+            if len(found) == count:
+                return list(found)
+        return None
 
 
 def _distinct(sentences: Sequence[str], count: int) -> list[str]:
@@ -151,38 +160,36 @@ def openbookqa(text: Text, window: Window, rng: random.Random) -> Item | None:
 
 
 def arc_easy(text: Text, window: Window, rng: random.Random) -> Item | None:
-    """Which of four sentences comes next; the wrong ones are of other documents."""
-    document, (question, answer) = window
-    item = _lettered(answer, text.elsewhere(document, answer, 3, rng), rng)
-    return {"id": _identity(question), "question": question, **item}
+    """Which of four sentences comes next; the wrong ones have three words exchanged."""
+    _, (question, answer) = window
+    wrong = text.exchanged(answer, 3, 3, rng)
+    return _science(question, answer, wrong, rng)
 
 
 def arc_challenge(text: Text, window: Window, rng: random.Random) -> Item | None:
-    """As ``arc_easy``, but the wrong sentences share as many words as can be with the right one."""
+    """As ``arc_easy``, but the wrong sentences have a single word exchanged."""
     _, (question, answer) = window
-    item = _lettered(answer, text.similar(answer, [question], 3), rng)
-    return {"id": _identity(question), "question": question, **item}
+    wrong = text.exchanged(answer, 1, 3, rng)
+    return _science(question, answer, wrong, rng)
 
 
 def piqa(text: Text, window: Window, rng: random.Random) -> Item | None:
     """Which of two sentences comes next; the wrong one has two words exchanged."""
     _, (goal, solution) = window
-    words = solution.split()
-    places = content_positions(words)
-    if len(places) < 2:
+    wrong = text.exchanged(solution, 2, 1, rng)
+    if wrong is None:
         return None
-    for place in rng.sample(places, 2):
-        words[place] = text.vocabulary.stand_in(words[place], rng) or words[place]
-    if words == solution.split():
-        return None
-    solutions, label = _shuffled(solution, [" ".join(words)], rng)
+    solutions, label = _shuffled(solution, wrong, rng)
     return {"goal": goal, "sol1": solutions[0], "sol2": solutions[1], "label": label}
 
 
 def siqa(text: Text, window: Window, rng: random.Random) -> Item | None:
-    """Which of three sentences follows two others."""
-    document, (first, second, answer) = window
-    options, label = _shuffled(answer, text.elsewhere(document, answer, 2, rng), rng)
+    """Which of three sentences follows two others; the wrong ones have two words exchanged."""
+    _, (first, second, answer) = window
+    wrong = text.exchanged(answer, 2, 2, rng)
+    if wrong is None:
+        return None
+    options, label = _shuffled(answer, wrong, rng)
     return {
         "context": f"{first} {second}",
         "question": "What comes next?",
@@ -204,6 +211,15 @@ def storycloze(text: Text, window: Window, rng: random.Random) -> Item | None:
         "sentence_quiz2": endings[1],
         "answer_right_ending": right + 1,
     }
+
+
+def _science(
+    question: str, answer: str, wrong: Sequence[str] | None, rng: random.Random
+) -> Item | None:
+    """An item of ARC, if there are wrong options."""
+    if wrong is None:
+        return None
+    return {"id": _identity(question), "question": question, **_lettered(answer, wrong, rng)}
 
 
 def _lettered(right: str, wrong: Sequence[str], rng: random.Random) -> Item:

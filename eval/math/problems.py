@@ -5,9 +5,10 @@
 Out: ``OUT/NAME.jsonl`` (test items with the real set's fields), ``OUT/train/NAME.jsonl`` (the
 same), ``OUT/instruct.jsonl`` (prompt, response and what they are made of, all data sets mixed),
 ``OUT/text.jsonl`` (other training problems as text to pre-train on) and ``OUT/manifest.json``.
-Train and test never share a problem, nor its numbers in the same story: a hash of both decides
-which side a problem belongs to. The problems are simple so that a small model can learn them; they
-stand in for the real sets where there is no network, and are called analogues wherever shown.
+Train and test never share a problem, nor in the harder sets its numbers in the same story: a hash
+of its key decides which side a problem belongs to. The problems are simple so that a small model
+can learn them; they stand in for the real sets where there is no network, and are called analogues
+wherever shown.
 """
 
 from __future__ import annotations

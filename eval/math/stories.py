@@ -75,5 +75,5 @@ def final_letter(steps: str, values: list[int], index: int) -> str:
 
 
 def key(*parts: object) -> str:
-    """The identity of a problem: what tells it from others, without names and things."""
+    """The identity of a problem (``Problem.key``)."""
     return "|".join(str(part) for part in parts)

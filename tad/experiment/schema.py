@@ -338,8 +338,8 @@ class Fewshot(Strict):
     ``suite`` is an entry of ``eval.fewshot.tasks.SUITES``; an analogue suite gets ``items`` items
     a task, made from the held-out documents of ``corpus`` (None: that of the scratch stage, whose
     held-out budget may be too little text). ``local`` points tasks to folders of JSONL files, not
-    to the hub. ``shots`` None keeps those of the suite, ``limit`` takes the first items of each
-    task only.
+    the hub. ``shots`` None keeps those of the suite, ``limit`` takes the first items of each task
+    only.
     """
 
     suite: Literal["paper", "mini", "smoke"]

@@ -53,8 +53,9 @@ class Exemplars:
 class Problem:
     """An item with its data set's fields, the solution a model should write, and its identity.
 
-    ``key`` is the story with its numbers, without names and things: what train and test must not
-    share.
+    ``key`` is what train and test must not share: the question with its names and things, or in a
+    harder set its numbers alone, whatever they are of. (A tiny model learns which of an easy set's
+    few sums occur, and never gives one that was held out, however well it adds elsewhere.)
     """
 
     item: dict[str, Any]

@@ -20,7 +20,7 @@ def with_unit(rng: random.Random, largest: int) -> Problem:
         "question": f"How many {what} does {other} have?",
         "answer": f"{number.result} ({what})",
     }
-    return Problem(item, closed(number.step, number.result), key("asdiv", number.step))
+    return Problem(item, closed(number.step, number.result), key("asdiv", item["body"], what))
 
 
 DATASET = Dataset(

@@ -31,7 +31,7 @@ def five_options(rng: random.Random, largest: int) -> Problem:
         ),
         "correct": "abcde"[index],
     }
-    return Problem(item, final_letter(number.step, values, index), key("mathqa", number.step))
+    return Problem(item, final_letter(number.step, values, index), key("mathqa", body, question))
 
 
 # Invented for this project in the manner of the set: one step of arithmetic at a time, closed by

@@ -20,7 +20,7 @@ def counting(rng: random.Random, largest: int) -> Problem:
         f"How many {what} are there now ?"
     )
     item = {"input": question, "target": float(number.result)}
-    return Problem(item, closed(number.step, number.result), key("mawps", number.step))
+    return Problem(item, closed(number.step, number.result), key("mawps", question))
 
 
 DATASET = Dataset(

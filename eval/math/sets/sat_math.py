@@ -27,7 +27,9 @@ def four_options(rng: random.Random, largest: int) -> Problem:
         ),
         "Answer": "ABCD"[index],
     }
-    return Problem(item, final_letter(number.step, values, index), key("sat_math", number.step))
+    return Problem(
+        item, final_letter(number.step, values, index), key("sat_math", number.step, *values)
+    )
 
 
 # Invented for this project in the manner of the SAT.

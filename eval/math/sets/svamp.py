@@ -18,7 +18,7 @@ def one_step(rng: random.Random, largest: int) -> Problem:
     """One step to a small whole number."""
     body, question, number = story(rng, small(largest))
     item = {"Body": body, "Question": question, "Answer": float(number.result)}
-    return Problem(item, closed(number.step, number.result), key("svamp", number.step))
+    return Problem(item, closed(number.step, number.result), key("svamp", body, question))
 
 
 DATASET = Dataset(

@@ -57,8 +57,7 @@ def shelf(rng: random.Random, largest: int) -> Problem:
         "table_title": None, "question": question, "choices": choices, "answer": answer,
         "ans_type": "extractive_text" if choices else "integer_number", "unit": None,
     }  # fmt: skip
-    shown = " ".join(map(str, counts))
-    return Problem(item, closed(step, answer), key("tabmwp", kind, shown))
+    return Problem(item, closed(step, answer), key("tabmwp", item["table"], question))
 
 
 DATASET = Dataset(

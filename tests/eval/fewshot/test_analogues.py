@@ -59,6 +59,12 @@ def test_the_right_answer_is_what_the_document_says():
         opening = " ".join(item[f"input_sentence_{i}"] for i in range(1, 5))
         ending = item[f"sentence_quiz{item['answer_right_ending']}"]
         assert any(f"{opening} {ending}" in document for document in joined)
+    for name, most in (("arc_easy", 3), ("arc_challenge", 1)):
+        for item in items[name]:
+            options = [option.split() for option in item["choices"]["text"]]
+            right = options["ABCD".index(item["answerKey"])]
+            apart = [sum(a != b for a, b in zip(right, o, strict=True)) for o in options]
+            assert sorted(apart)[0] == 0 and sorted(apart)[1] >= 1 and max(apart) <= most
     for item in items["siqa"]:
         answer = item["answer" + "ABC"[int(item["label"]) - 1]]
         assert any(f"{item['context']} {answer}" in document for document in joined)

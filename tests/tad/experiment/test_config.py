@@ -18,7 +18,9 @@ from tad.experiment.specs import pretrain_spec, run_spec
 from tad.methods import Method
 
 CONFIG = Path(__file__).parents[3] / "config"
-SCALES = sorted(path.stem for path in CONFIG.glob("*.yaml") if path.stem not in ("experiments", "claims"))
+SCALES = sorted(
+    path.stem for path in CONFIG.glob("*.yaml") if path.stem not in ("experiments", "claims")
+)
 
 
 def edited(tmp_path: Path, scale: str, edit) -> Path:

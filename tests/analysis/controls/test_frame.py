@@ -39,11 +39,11 @@ def test_every_row_stands_once_in_its_block(frame, of_phi):
         "vanilla_kd-w5": WEIGHT,
         "kd_only": WEIGHT,
         REFERENCE: WEIGHT,
-        "tad_nonorm-k10-b5": WEIGHT,
+        "tad_nonorm-k10-b2": WEIGHT,
         "tad-k10-b5": PARAMETER,
         "tad-k10-b2-r2": RATE,
         "gjsd": OTHERS,
-        "rkl_matched": OTHERS,
+        "gjsd_matched": OTHERS,
     }
     assert of_phi.loc[list(expected), "block"].to_dict() == expected
     assert list(dict.fromkeys(of_phi["block"])) == [WEIGHT, PARAMETER, RATE, OTHERS]

@@ -80,8 +80,9 @@ if TARGET != ROOT:
     lost = [name for name in all_records(SUITE) if not (Path(TARGET) / name).is_file()]
     if lost:
         raise WorkflowError(
-            f"{TARGET}/{lost[0]}: missing, with {len(lost) - 1} more; publish the scale again "
-            f"(make publish), or leave root out to work in {ROOT}"
+            f"{TARGET}/{lost[0]}: missing, with {len(lost) - 1} more that config/{SUITE.scale}.yaml asks "
+            f"for; run and publish the scale again (make reproduce, make publish), or redraw at the "
+            f"commit that its manifest.json names"
         )
 
 

@@ -30,3 +30,9 @@ rule all:
         rules.figures.input,
         rules.tables.input,
     localrule: True
+
+
+onsuccess:
+    if all((LAYOUT.run(run) / "manifest.json").is_file() for run in SUITE.runs()):
+        for states in (LAYOUT.root / "states").glob("**/states.bin"):
+            states.unlink()

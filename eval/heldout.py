@@ -20,14 +20,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from eval.calibration.measure import FullECE, details, sequences_for, write
 from eval.options import at_least, device_of, writable
-from eval.rows import RowsError, batches, check_tokenizer
+from eval.rows import RowsError, batches, check_tokenizer, pieces, positions_at_once
 from tad import divergences
 from tad.command import command_line, exit_code
 from tad.data.instruct import InstructionRows, open_rows
 from tad.data.packing import PackedTokens
 from tad.data.vocabulary import bos_tokens, shared_vocabulary
 from tad.divergences import IGNORE
+from tad.fused import last_states
+from tad.models.loading import load_model, load_tokenizer
 from tad.records import provenance, write_json
 
 TOP_K = (1, 2, 5, 10, 20, 50)
@@ -111,22 +114,40 @@ def held_out(
     batch_size: int = 16,
     sequences: int | None = None,
     bos: int | None = None,
+    calibration: FullECE | None = None,
+    calibrated: int = 0,
 ) -> dict[str, Any]:
     """The record of one model on ``data`` (all of it, or the first ``sequences``).
 
     ``shared`` leading vocabulary entries are compared with the teacher's; ``bos`` is the token
-    that the tokenizer's template begins a text with. Raises RowsError for too few sequences.
+    that the tokenizer's template begins a text with. ``calibration`` is given the logits of the
+    first ``calibrated`` sequences. Logits exist of a few positions at a time. Raises RowsError for
+    too few sequences.
     """
-    if sequences is not None and sequences > len(data):
-        raise RowsError(f"--sequences {sequences}: the validation split has {len(data)}")
+    if sequences is not None and not calibrated <= sequences <= len(data):
+        least = f", and the calibration needs {calibrated}" if calibrated else ""
+        raise RowsError(f"--sequences {sequences}: the validation split has {len(data)}{least}")
     means, tokens, found = SequenceMeans(), 0, 0
-    for _, batch in batches(data, batch_size, sequences or len(data), "held-out"):
+    for numbers, batch in batches(data, batch_size, sequences or len(data), "held-out"):
         labels, inputs = batch["labels"].to(model.device), batch["input_ids"].to(model.device)
-        logits = model(inputs, use_cache=False).logits[..., :shared]
-        teacher_logits = None
+        states, head = last_states(model, input_ids=inputs, use_cache=False)
         if teacher is not None:
-            teacher_logits = teacher(inputs, use_cache=False).logits[..., :shared]
-        means.update(token_metrics(logits, labels, teacher_logits), labels != IGNORE)
+            other, other_head = last_states(teacher, input_ids=inputs, use_cache=False)
+        values: dict[str, Tensor] = {}
+        limit = positions_at_once(len(head.weight), model.device.type)
+        for part in pieces(*labels.shape, limit):
+            logits, teacher_logits = head.logits(states[part]), None
+            if teacher is not None:
+                teacher_logits = other_head.logits(other[part])[..., :shared]
+            rows, known = part[0], calibrated - numbers.start
+            if calibration is not None and rows.start < known:
+                chosen = slice(0, known - rows.start)
+                names = numbers[rows][chosen]
+                calibration.update(logits[chosen], labels[part][chosen], sequences=names)
+            metrics = token_metrics(logits[..., :shared], labels[part], teacher_logits)
+            for name, value in metrics.items():
+                values.setdefault(name, torch.zeros_like(labels, dtype=value.dtype))[part] = value
+        means.update(values, labels != IGNORE)
         tokens += int((labels != IGNORE).sum())
         found += 0 if bos is None else int((inputs == bos).sum())
     return {
@@ -141,9 +162,7 @@ def held_out(
 
 
 def write_records(options: argparse.Namespace) -> None:
-    """Write the records that the command line asks for. Raises UserError."""
-    from tad.models.loading import load_model, load_tokenizer
-
+    """Write the records that the command line asks for, of models loaded once. Raises UserError."""
     at_least(1, context=options.context, sequences=options.sequences, batch_size=options.batch_size,
              positions=options.positions)  # fmt: skip
     for out in filter(None, (options.out, options.calibration)):
@@ -153,11 +172,16 @@ def write_records(options: argparse.Namespace) -> None:
     device = device_of(None)
     tokenizer = load_tokenizer(options.model)
     bos = next(iter(bos_tokens(tokenizer)), None)
-    model, teacher, shared = load_model(options.model, training=False).eval().to(device), None, None
+    # Half precision would move probabilities from bin to bin.
+    dtype = torch.float32 if options.calibration else None
+    model = load_model(options.model, training=False, dtype=dtype).eval().to(device)
+    teacher, shared = None, None
     if options.teacher:
         teacher = load_model(options.teacher, training=False).eval().to(device)
         rows = [m.get_output_embeddings().weight.shape[0] for m in (teacher, model)]
         shared = shared_vocabulary(load_tokenizer(options.teacher), tokenizer, *rows)
+    metric = FullECE(tail=True) if options.calibration else None
+    calibrated = sequences_for(options.positions, data) if metric else 0
     record = held_out(
         model,
         data,
@@ -166,14 +190,14 @@ def write_records(options: argparse.Namespace) -> None:
         batch_size=options.batch_size,
         sequences=options.sequences,
         bos=bos,
+        calibration=metric,
+        calibrated=calibrated,
     )
     names = {"model": options.model, "teacher": options.teacher, "data": options.data}
     names["data_fingerprint"] = data.fingerprint
     write_json(options.out, {**names, **record, **provenance()})
-    if options.calibration:
-        from eval.calibration.measure import measure, write
-
-        metric, how = measure(options.model, data, positions=options.positions, bos=bos)
+    if metric is not None:
+        how = details(model, data, seed=metric.seed, bos=bos, bos_found=record["bos_found"])
         write(options.calibration, metric, {**names, "split": "validation", **how})
 
 

@@ -56,6 +56,22 @@ def _sha256(folder: Path) -> str | None:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
+def pieces(sequences: int, tokens: int, limit: int) -> Iterator[tuple[slice, slice]]:
+    """Parts of (sequences, tokens) of at most ``limit`` positions; whole sequences if they fit."""
+    rows, columns = max(1, limit // tokens), min(tokens, limit)
+    for first in range(0, sequences, rows):
+        for start in range(0, tokens, columns):
+            yield slice(first, first + rows), slice(start, start + columns)
+
+
+def positions_at_once(vocabulary: int, device: str) -> int:
+    """How many positions have logits at a time: 4 MiB of them on a CPU, 256 MiB on a GPU.
+
+    On a CPU, so that what is computed of them finds them in its cache.
+    """
+    return max(1, (2**20 if device == "cpu" else 2**26) // vocabulary)
+
+
 def batches(
     rows: Any, size: int, count: int, label: str
 ) -> Iterator[tuple[range, dict[str, Tensor]]]:

@@ -18,6 +18,7 @@ COMMANDS = {
     "pretrain": ("tad.train.pretrain", "pre-train a teacher, or what a student starts from"),
     "data": ("tad.data.prepare", "train tokenizers, pack corpora"),
     "instruct": ("tad.data.instruct", "tokenize instruction data"),
+    "states": ("tad.train.states", "run a teacher over what students train on, once for all"),
     "select": ("tad.baselines.selection", "choose what MiniPLM trains on"),
     "generate": ("tad.baselines.generation", "let a teacher write what Seq-KD trains on"),
     "describe": ("tad.models.students", "sizes of the students, beside the paper's"),

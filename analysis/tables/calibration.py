@@ -14,7 +14,7 @@ import pandas as pd
 
 from analysis.results import spread
 from analysis.tables.render import Table, blocks
-from eval.calibration.sums import SequenceSums, compare
+from eval.calibration.sums import SequenceGaps, compare
 from tad.experiment.config import Suite
 from tad.experiment.layout import Layout
 from tad.experiment.run_id import RunId
@@ -62,7 +62,7 @@ def _row(layout: Layout, run: RunId, runs: list[RunId]) -> dict[str, Any]:
     baseline = RunId(run.stage, run.pair, Method(BASELINE), run.seed)
     if run != baseline and baseline in runs:
         files = [layout.run(name) / "calibration.npz" for name in (run, baseline)]
-        found = compare(*map(SequenceSums.load, files))
+        found = compare(*map(SequenceGaps.load, files))
         row["difference"] = 100 * found.difference
         row["difference_low"], row["difference_high"] = (100 * x for x in found.interval)
         row["p_value"] = found.p_value

@@ -2,7 +2,8 @@
 
 FLOPs are those of ``tad.experiment.flops`` for the tokens trained on, as executed (causal
 attention, frozen matrices as built), of student, teacher, reference model and generation together.
-Times are wall clock of the training process, and of the scoring or writing before it.
+Times are wall clock of the training process, and of the scoring, writing or teacher's states before
+it.
 """
 
 from __future__ import annotations
@@ -57,21 +58,25 @@ def _rows(suite: Suite, root: Path) -> Iterator[dict[str, Any]]:
         record, folder = found[run], Layout(root).run(run)
         manifest = read_json(folder / "manifest.json")
         average = read_json(folder / record)["average"]
-        ahead = offline_record(run)
         yield {
             **run_keys(run),
             "tokens": manifest["tokens"],
             "petaflops": petaflops(suite, run, manifest["tokens"]),
             "seconds": manifest["wall_seconds"],
             "resumed": manifest["resumed_from_step"],
-            "ahead": _seconds(read_json(root / ahead)) if ahead else 0.0,
+            "ahead": _ahead(root, run, manifest),
             "memory": manifest["peak_memory_bytes"] / 1e9,
             "score": average["compat"] if isinstance(average, dict) else 100 * average,
             "score_of": SCORES[record],
         }
 
 
-def _seconds(record: dict[str, Any]) -> float:
+def _ahead(root: Path, run: RunId, manifest: dict[str, Any]) -> float:
+    """Seconds of scoring, writing, or computing the teacher's states that a run read."""
+    path = offline_record(run)
+    if path is None:
+        return manifest.get("states_seconds", 0.0)
+    record = read_json(root / path)
     return float(record.get("generation", record)["wall_seconds"])
 
 

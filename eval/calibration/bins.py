@@ -106,7 +106,9 @@ def _tail_table(row: _Row, logits: Tensor) -> RowTable:
     """All V entries of each row in log-spaced bins, a few rows at a time to stay in the cache."""
     if logits.dtype != torch.float64:
         logits = logits.float()
-    step = 2 if logits.device.type == "cpu" else max(1, len(logits))
+    step = max(1, len(logits))
+    if logits.device.type == "cpu":
+        step = max(2, CACHED_ELEMENTS // 4 // logits.shape[1])
     parts = []
     for start in range(0, len(logits), step):
         log_p = logits[start : start + step]

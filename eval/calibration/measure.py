@@ -4,7 +4,7 @@
     tad eval calibration compare A/calibration.npz B/calibration.npz
 
 In: model folders (or hub ids) and a packed corpus in their tokens. Out, by default in the model's
-folder: ``calibration.json`` and beside it the sums of every sequence (.npz), from which ``compare``
+folder: ``calibration.json`` and beside it the gaps of every sequence (.npz), from which ``compare``
 tests two models on the same positions. JSON values are fractions; tables print percent. The paper
 states neither bins, edges nor the number of positions: we take equal-width, left-closed bins, 10
 and 15 of them.
@@ -26,12 +26,13 @@ from eval.calibration.sums import (
     FIELDS,
     CalibrationError,
     CalibrationResult,
+    SequenceGaps,
     SequenceSums,
     compare,
     summarise,
 )
 from eval.options import at_least, device_of, outputs, writable
-from eval.rows import batches, check_tokenizer
+from eval.rows import batches, check_tokenizer, pieces, positions_at_once
 from tad.command import command_line, exit_code
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ IGNORE = -100
 ROW_ELEMENTS = {"cpu": 2**25, "cuda": 2**27}
 """Logits binned at a time: 128 MiB on a CPU, 512 MiB on a GPU."""
 
-LOGITS_BYTES = 2**29
-"""Sequences pass through the model together as long as their logits take less than this."""
+BATCH_SIZE = 16
+"""Sequences that pass through the model together."""
 
 
 class FullECE:
@@ -269,38 +270,58 @@ def measure(
     """
     import torch
 
+    from tad.fused import last_states
     from tad.models.loading import load_model
 
-    context = data.context
-    wanted = len(data) if positions is None else -(-positions // context)
-    if wanted > len(data):
-        raise CalibrationError(
-            f"{positions} positions asked, but the data holds {len(data)} sequences of {context}"
-        )
+    wanted = sequences_for(positions, data)
     device = device_of(None)
     model = load_model(str(model_folder), training=False, dtype=getattr(torch, dtype))
     model = model.to(device).eval()
     metric = FullECE(tail=tail, seed=seed)
-    row_bytes = context * model.config.get_text_config().vocab_size * 4
-    size = max(1, LOGITS_BYTES // row_bytes)
     found = 0
-    with torch.inference_mode():
-        for names, batch in batches(data, size, wanted, Path(model_folder).name):
+    with torch.no_grad():
+        for names, batch in batches(data, BATCH_SIZE, wanted, Path(model_folder).name):
             ids, labels = (batch[key].to(device) for key in ("input_ids", "labels"))
-            metric.update(model(input_ids=ids).logits, labels, sequences=names)
+            states, head = last_states(model, input_ids=ids, use_cache=False)
+            limit = positions_at_once(len(head.weight), model.device.type)
+            for rows, columns in pieces(*labels.shape, limit):
+                logits = head.logits(states[rows, columns])
+                metric.update(logits, labels[rows, columns], sequences=names[rows])
             found += 0 if bos is None else int((ids == bos).sum())
-    how = {"context": context, "logits_dtype": dtype, "device": device, "seed": seed}
-    return metric, {**how, "bos_expected": bos is not None, "bos_found": found}
+    return metric, details(model, data, seed=seed, bos=bos, bos_found=found)
 
 
-def write(out: str | Path, metric: FullECE, details: dict[str, Any]) -> CalibrationResult:
-    """Write the JSON and, beside it, the sums by sequence (.npz); both whole or not at all."""
+def sequences_for(positions: int | None, data: Any) -> int:
+    """How many sequences have so many positions; all by default. Raises CalibrationError."""
+    wanted = len(data) if positions is None else -(-positions // data.context)
+    if wanted > len(data):
+        raise CalibrationError(
+            f"{positions} positions asked, but the data holds {len(data)} sequences of "
+            f"{data.context}"
+        )
+    return wanted
+
+
+def details(model: Any, data: Any, *, seed: int, bos: int | None, bos_found: int) -> dict[str, Any]:
+    """How a model was measured, for its record."""
+    return {
+        "context": data.context,
+        "logits_dtype": str(model.dtype).removeprefix("torch."),
+        "device": model.device.type,
+        "seed": seed,
+        "bos_expected": bos is not None,
+        "bos_found": bos_found,
+    }
+
+
+def write(out: str | Path, metric: FullECE, how: dict[str, Any]) -> CalibrationResult:
+    """Write the JSON and, beside it, the gaps by sequence (.npz) of the first number of bins."""
     from tad.records import provenance, write_json
 
     out = Path(out)
     found = metric.compute()
-    metric.sums().save(out.with_suffix(".npz"))
-    record = {"metric": "calibration", "unit": "fraction", **details, **asdict(found)}
+    metric.sums().gaps(found.n_bins).save(out.with_suffix(".npz"))
+    record = {"metric": "calibration", "unit": "fraction", **how, **asdict(found)}
     write_json(out, {**record, **provenance()})
     return found
 
@@ -362,10 +383,9 @@ def _compare_parser() -> argparse.ArgumentParser:
 
     tad eval calibration compare A/calibration.npz B/calibration.npz --out difference.json
 
-In: the sums of two models on the same positions. Out: JSON, printed and written to --out."""
+In: the gaps of two models on the same positions. Out: JSON, printed and written to --out."""
     parser = command_line("eval calibration compare", text)
-    parser.add_argument("sums", nargs=2, metavar="NPZ", help="the .npz beside calibration.json")
-    parser.add_argument("--bins", type=int, default=10)
+    parser.add_argument("gaps", nargs=2, metavar="NPZ", help="the .npz beside calibration.json")
     parser.add_argument("--resamples", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", help="write the JSON here too")
@@ -376,8 +396,8 @@ def _compare(options: argparse.Namespace) -> None:
     from tad.records import write_json
 
     at_least(1, resamples=options.resamples)
-    a, b = (SequenceSums.load(Path(path).with_suffix(".npz")) for path in options.sums)
-    found = asdict(compare(a, b, options.bins, draws=options.resamples, seed=options.seed))
+    a, b = (SequenceGaps.load(Path(path).with_suffix(".npz")) for path in options.gaps)
+    found = asdict(compare(a, b, draws=options.resamples, seed=options.seed))
     print(json.dumps(found))
     if options.out:
-        write_json(writable(options.out), {"a": options.sums[0], "b": options.sums[1], **found})
+        write_json(writable(options.out), {"a": options.gaps[0], "b": options.gaps[1], **found})

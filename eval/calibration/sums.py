@@ -3,15 +3,16 @@
     Full-ECE = (1/N) sum over bins of | labels in the bin - probability mass in the bin |
 
 (Liu et al., 2024), N the number of positions. Sums are kept for each sequence, because tokens of
-one text are not independent: the bootstrap resamples sequences. Sums of two models on the same
-sequences give a paired comparison.
+one text are not independent: the bootstrap resamples sequences. What is kept on disk is the
+difference in each bin, which gives a paired comparison of two models on the same sequences.
 
 Shapes: S sequences, M bins.
 """
 
 from __future__ import annotations
 
-import os
+import hashlib
+import io
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from tad.command import UserError
+from tad.records import write_bytes
 
 Interval = tuple[float, float]
 
@@ -72,41 +74,51 @@ class SequenceSums:
             parts[0].vocabulary,
         )
 
+    def gaps(self, n_bins: int) -> SequenceGaps:
+        """What a paired comparison needs of them. Raises CalibrationError for other bins."""
+        if str(n_bins) not in self.tables:
+            raise CalibrationError(f"no {n_bins}-bin sums: {[*self.tables]}")
+        table = self.tables[str(n_bins)]
+        text = hashlib.sha256()
+        for values in (self.ids, self.positions, self.fingerprint):
+            text.update(np.ascontiguousarray(values).tobytes())
+        gap = (table["labels"] - table["mass"]).astype(np.float32)
+        return SequenceGaps(self.positions, gap, text.hexdigest())
+
+
+@dataclass(frozen=True)
+class SequenceGaps:
+    """Labels less probability mass in each bin, by sequence: all that Full-ECE is made of.
+
+    In single precision, whose rounding moves a Full-ECE by 1e-8 or so.
+    """
+
+    positions: np.ndarray  # (S,) int64, positions counted
+    gap: np.ndarray  # (S, M) float32
+    text: str  # a hash: equal only for the same sequences, positions and labels
+
     def save(self, path: str | Path) -> None:
         """Write a compressed .npz, atomically; equal sums give equal bytes."""
-        arrays = {name: getattr(self, name) for name in ("ids", "positions", "fingerprint")}
-        arrays["vocabulary"] = np.array(self.vocabulary)
-        for key, table in self.tables.items():
-            arrays |= {f"bins/{key}/{name}": values for name, values in table.items()}
-        arrays |= {f"noise/{key}": values for key, values in self.noise.items()}
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.npz")
-        np.savez_compressed(temporary, **arrays)
-        os.replace(temporary, path)
+        content = io.BytesIO()
+        np.savez_compressed(content, **vars(self))
+        write_bytes(path, content.getvalue())
 
     @classmethod
-    def load(cls, path: str | Path) -> SequenceSums:
+    def load(cls, path: str | Path) -> SequenceGaps:
         """Read what ``save`` wrote. Raises CalibrationError for a missing or foreign file."""
         try:
             with np.load(path, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-            sums = cls(
-                *(arrays.pop(name) for name in ("ids", "positions", "fingerprint")),
-                {},
-                vocabulary=int(arrays.pop("vocabulary")),
-            )
-            for name, values in arrays.items():
-                kind, key, *rest = name.split("/")
-                if kind == "noise":
-                    sums.noise[key] = values
-                else:
-                    sums.tables.setdefault(key, {})[rest[0]] = values
+                found = cls(archive["positions"], archive["gap"], str(archive["text"]))
+                if found.gap.shape[:1] != found.positions.shape or found.gap.ndim != 2:
+                    raise ValueError(f"shapes {found.positions.shape} and {found.gap.shape}")
         except FileNotFoundError:
             raise CalibrationError(f"{path}: no such file; make it: tad eval calibration") from None
         except (OSError, LookupError, ValueError, EOFError, BadZipFile, zlib.error) as error:
-            raise CalibrationError(f"{path}: not sums of tad eval calibration ({error})") from None
-        return sums
+            reason = " ".join(str(error).split())
+            raise CalibrationError(
+                f"{path}: not sums of tad eval calibration ({reason}); measure the model again"
+            ) from None
+        return found
 
 
 @dataclass(frozen=True)
@@ -169,9 +181,9 @@ class Difference:
     p_value: float
 
 
-def gap(counted: np.ndarray, expected: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """(1/N) sum over bins |counted - expected|: (..., M), (..., M), (...,) to (...,)."""
-    return np.abs(counted - expected).sum(-1) / positions
+def full_ece(gap: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """(1/N) sum over bins |counted - expected|, the ``gap``: (..., M) and (...,) to (...,)."""
+    return np.abs(gap).sum(-1) / positions
 
 
 def resamples(sequences: int, draws: int, seed: int) -> Iterator[np.ndarray]:
@@ -208,8 +220,8 @@ def summarise(
                 by_name = {name: weights @ values for name, values in table.items()}
                 drawn[key].append(
                     {
-                        "full_ece": gap(by_name["labels"], by_name["mass"], positions),
-                        "ece": gap(by_name["correct"], by_name["confidence"], positions),
+                        "full_ece": full_ece(by_name["labels"] - by_name["mass"], positions),
+                        "ece": full_ece(by_name["correct"] - by_name["confidence"], positions),
                         "labels": by_name["labels"] / positions[:, None] * total,
                     }
                 )
@@ -220,12 +232,14 @@ def _summary(
     sums: SequenceSums, key: str, total: int, edges: tuple[float, ...], drawn: list, level: float
 ) -> dict:
     table = {name: values.sum(0) for name, values in sums.tables[key].items()}
-    full_ece = float(gap(table["labels"], table["mass"], total))
-    ece = float(gap(table["correct"], table["confidence"], total))
+    values = {
+        "full_ece": float(full_ece(table["labels"] - table["mass"], total)),
+        "ece": float(full_ece(table["correct"] - table["confidence"], total)),
+    }
     intervals: dict[str, Interval | None] = {"full_ece": None, "ece": None}
     label_intervals: list[Interval | None] = [None] * len(table["mass"])
     if drawn:
-        for name, value in (("full_ece", full_ece), ("ece", ece)):
+        for name, value in values.items():
             low, high = interval_around(
                 value, np.concatenate([part[name] for part in drawn]), level
             )
@@ -235,7 +249,7 @@ def _summary(
         label_intervals = list(zip(low.tolist(), high.tolist(), strict=True))
     floor = None
     if key in sums.noise:
-        floor = gap(sums.noise[key], table["mass"], total)  # (draws,)
+        floor = full_ece(sums.noise[key] - table["mass"], total)  # (draws,)
     bins = tuple(
         Bin(
             edges[m],
@@ -251,9 +265,8 @@ def _summary(
         for m in range(len(edges) - 1)
     )
     return {
-        "full_ece": full_ece,
+        **values,
         "full_ece_interval": intervals["full_ece"],
-        "ece": ece,
         "ece_interval": intervals["ece"],
         "noise_floor": None if floor is None else float(floor.mean()),
         "noise_floor_sd": None if floor is None else float(floor.std(ddof=1)),
@@ -262,41 +275,36 @@ def _summary(
 
 
 def compare(
-    a: SequenceSums, b: SequenceSums, n_bins: int = 10, *, draws: int = 2000, seed: int = 0,
-    level: float = 0.95,
-) -> Difference:  # fmt: skip
+    a: SequenceGaps, b: SequenceGaps, *, draws: int = 2000, seed: int = 0, level: float = 0.95
+) -> Difference:
     """Paired bootstrap over sequences of the difference of two models' Full-ECE.
 
-    Raises CalibrationError unless both were measured on the same positions with ``n_bins`` bins.
+    Raises CalibrationError unless both were measured on the same positions, in the same bins.
     """
-    key = str(n_bins)
-    for name, sums in (("first", a), ("second", b)):
-        if key not in sums.tables:
-            raise CalibrationError(f"the {name} model has no {n_bins}-bin sums: {[*sums.tables]}")
-    if not (
-        np.array_equal(a.ids, b.ids)
-        and np.array_equal(a.positions, b.positions)
-        and np.array_equal(a.fingerprint, b.fingerprint)
-    ):
+    if a.text != b.text:
         raise CalibrationError(
-            f"not the same positions: {a.positions.sum()} in {len(a.ids)} sequences and "
-            f"{b.positions.sum()} in {len(b.ids)}, or other labels; only the same text compares"
+            f"not the same positions: {a.positions.sum()} in {len(a.positions)} sequences and "
+            f"{b.positions.sum()} in {len(b.positions)}, or other labels; only the same text "
+            "compares"
         )
-    if len(a.ids) < 2:
+    if a.gap.shape != b.gap.shape:
+        raise CalibrationError(f"{a.gap.shape[1]} bins and {b.gap.shape[1]}: measure both alike")
+    if len(a.positions) < 2:
         raise CalibrationError("one sequence: there is nothing to resample")
-    tables = [sums.tables[key] for sums in (a, b)]
-    total = a.positions.sum()
-    values = [float(gap(t["labels"].sum(0), t["mass"].sum(0), total)) for t in tables]
+    gaps, total = [sums.gap.astype(np.float64) for sums in (a, b)], a.positions.sum()
+    values = [float(full_ece(gap.sum(0), total)) for gap in gaps]
     difference = values[0] - values[1]
     drawn = []
-    for weights in resamples(len(a.ids), draws, seed):
+    for weights in resamples(len(a.positions), draws, seed):
         positions = weights @ a.positions
-        first, second = (gap(weights @ t["labels"], weights @ t["mass"], positions) for t in tables)
+        first, second = (full_ece(weights @ gap, positions) for gap in gaps)
         drawn.append(first - second)
     differences = np.concatenate(drawn)
     p_value = max(_two_sided(differences), _two_sided(2 * difference - differences))
     interval = interval_around(difference, differences, level)
-    return Difference(n_bins, int(total), len(a.ids), *values, difference, interval, p_value)
+    size = {"n_bins": a.gap.shape[1], "positions": int(total), "sequences": len(a.positions)}
+    return Difference(**size, full_ece_a=values[0], full_ece_b=values[1], difference=difference,
+                      interval=interval, p_value=p_value)  # fmt: skip
 
 
 def _two_sided(drawn: np.ndarray) -> float:

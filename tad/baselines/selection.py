@@ -30,7 +30,6 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tad.baselines.blocks import (
@@ -156,9 +155,7 @@ def token_log_probabilities(model: nn.Module, inputs: Tensor, labels: Tensor) ->
 
 def _log_probability(states: Tensor, labels: Tensor, head: Head) -> Tensor:
     """States (R, H), labels (R,) -> (R,)."""
-    logits = F.linear(states, head.weight, head.bias).float() * head.scale
-    if head.softcap is not None:
-        logits = head.softcap * torch.tanh(logits / head.softcap)
+    logits = head.logits(states).float()
     return logits.gather(-1, labels.unsqueeze(-1)).squeeze(-1) - torch.logsumexp(logits, -1)
 
 

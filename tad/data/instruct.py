@@ -286,15 +286,19 @@ def open_rows(folder: str | Path, split: str, context: int) -> PackedTokens | In
 
 
 def collate(rows: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """A batch of rows, (B, N), the shorter padded on the right with id 0 and label -100.
+    """A batch of rows, (B, N), the shorter padded on the right with label -100, and 0 elsewhere.
 
     Attention is causal and padding counts for nothing, so that no mask is needed.
     """
     from torch.nn.utils.rnn import pad_sequence
 
     return {
-        name: pad_sequence([row[name] for row in rows], batch_first=True, padding_value=fill)
-        for name, fill in (("input_ids", 0), ("labels", -100))
+        name: pad_sequence(
+            [row[name] for row in rows],
+            batch_first=True,
+            padding_value=-100 if name == "labels" else 0,
+        )
+        for name in rows[0]
     }
 
 

@@ -50,6 +50,7 @@ class Suite(Strict):
     seeds: Annotated[list[Seed], Field(min_length=1)]
     max_epochs: Positive = 1.0
     warm_jobs: bool = False
+    teacher_states_gb: Annotated[float, Field(ge=0)] = 0.0
     select: Select
     corpora: dict[str, Corpus]
     instructions: dict[str, Instructions] = {}

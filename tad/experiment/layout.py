@@ -54,6 +54,10 @@ class Layout:
         """Folder of text that a teacher wrote, a packed corpus."""
         return self.root / "generated" / stage / pair / f"seed{seed}"
 
+    def states(self, stage: str, pair: str, seed: int) -> Path:
+        """Folder of a teacher's states on the rows of a stage: ``states.bin``, ``states.json``."""
+        return self.root / "states" / stage / pair / f"seed{seed}"
+
     def problems(self) -> Path:
         """Folder of the generated math problems: text, instructions and test items."""
         return self.root / "problems"

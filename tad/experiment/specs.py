@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 
+from pydantic import Field
+
 from tad.experiment.config import ConfigError, Suite
 from tad.experiment.flops import matched_tokens
 from tad.experiment.layout import Layout
 from tad.experiment.run_id import RunId
 from tad.experiment.schema import Checkpoint, Pretraining, Shape, Strict, Training
-from tad.methods import Method
+from tad.methods import BASELINE, Method
 
 
 class Optimisation(Strict):
@@ -61,10 +63,18 @@ class WritingSpec(Strict):
     top_p: float
 
 
+class StatesSpec(Strict):
+    """States of the teacher on the first ``sequences`` in training order, in ``folder``."""
+
+    folder: str
+    sequences: int
+
+
 class RunSpec(Strict):
     """One distillation. ``teacher`` and ``start`` are folders or hub ids; a student without
     ``start`` is made from the teacher in ``shape``. ``selection`` and ``writing`` say what is
-    trained on instead of the corpus as it comes."""
+    trained on instead of the corpus as it comes, ``states`` where the teacher's states on it are,
+    None where the run computes its own."""
 
     run: str
     data: str
@@ -77,6 +87,8 @@ class RunSpec(Strict):
     optimisation: Optimisation
     selection: SelectionSpec | None = None
     writing: WritingSpec | None = None
+    # Where they come from changes no number, so it is no part of what a run is.
+    states: StatesSpec | None = Field(default=None, exclude=True)
 
 
 class PretrainSpec(Strict):
@@ -120,7 +132,29 @@ def run_spec(suite: Suite, run: RunId) -> RunSpec:
         optimisation=optimisation,
         selection=_selection(suite, run, sequences) if run.method.row.rows == "selected" else None,
         writing=_writing(suite, run, sequences),
+        states=_states(suite, run, sequences),
     )
+
+
+def _states(suite: Suite, run: RunId, sequences: int) -> StatesSpec | None:
+    """Where the states of the pair's teacher are, on all rows of the pair's budget.
+
+    None for a method that does not run the teacher on the corpus, for a run that is longer, for
+    several GPUs (each would have its own rows) and for more than ``teacher_states_gb``.
+    """
+    pair, training = suite.pairs[run.pair], suite.stages[run.stage]
+    steps = _steps(suite, RunId(run.stage, run.pair, Method(BASELINE), run.seed))
+    stored = steps * training.batch_size
+    width = suite.models[pair.teacher].shape.hidden_size
+    gigabytes = 4 * stored * training.context * width / 1e9  # of float32
+    several = pair.gpus > 1 and suite.pretraining is None
+    row = run.method.row
+    if not (row.needs_teacher and row.rows == "corpus") or sequences > stored or several:
+        return None
+    if gigabytes > suite.teacher_states_gb:
+        return None
+    folder = Layout.work(suite.scale).states(run.stage, run.pair, run.seed)
+    return StatesSpec(folder=str(folder), sequences=stored)
 
 
 def _selection(suite: Suite, run: RunId, sequences: int) -> SelectionSpec:

@@ -74,6 +74,15 @@ class Head:
         states, weight = (torch.cat(x, -1) for x in zip(*parts, strict=True))
         return states, cls(weight, layer.bias, softcap, scale)
 
+    def logits(self, states: Tensor) -> Tensor:
+        """(..., H) to (..., V), as the model gives them: to call on a few positions at a time."""
+        logits = F.linear(states, self.weight, self.bias)
+        if self.scale != 1.0:
+            logits = logits * self.scale
+        if self.softcap is not None:
+            logits = self.softcap * torch.tanh(logits / self.softcap)
+        return logits
+
 
 @dataclass(frozen=True)
 class _Adapter:

@@ -34,6 +34,7 @@ from tad.data.packing import PackedTokens, training_rows
 from tad.experiment.layout import MODEL_FILES
 from tad.experiment.specs import Optimisation, PretrainSpec, RunSpec
 from tad.records import fingerprint, provenance, read_json, write_json, write_json_lines
+from tad.train import states
 from tad.train.checkpoints import CheckpointFolder
 from tad.train.mixin import TrainerError
 from tad.train.trainer import DistillationTrainer
@@ -55,11 +56,13 @@ def run_job(
     trainer_class: Callable[..., DistillationTrainer],
     skip_sequences: int = 0,
     train_rows: Callable[[], tuple[Dataset, str]] | None = None,
+    states_folder: str | None = None,
 ) -> None:
     """Train what ``build`` returns (a model, and further arguments of ``trainer_class``).
 
     ``train_rows`` gives other sequences to train on than the corpus, in training order, and a
-    fingerprint of them.
+    fingerprint of them. ``states_folder`` has the teacher's states on the corpus
+    (``tad.train.states``); where it lacks them, or on several ranks, the teacher runs.
 
     ``out`` receives the model, ``train.jsonl`` and ``manifest.json``; ``checkpoints`` holds what an
     interrupted job resumes from. A job that is finished is left alone, unless ``force`` asks to
@@ -82,6 +85,7 @@ def run_job(
         resume = folder.latest()
         log.info("%s: %s", out, f"resuming from {resume.name}" if resume else "starting")
         rows = rows or training_order(train, values, skip_sequences)
+        rows, states_seconds = _with_states(rows, states_folder, spec, train.fingerprint)
         history = _History(out / "train.jsonl", step_tokens(train, values))
         trainer = trainer_class(
             model=model,
@@ -94,6 +98,7 @@ def run_job(
             callbacks=[history, folder.callback()],
             **extra,
         )
+        _hold_held_out_states(trainer, values.memory_budget_mb * 1e6)
         _show_progress(trainer)
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         history.write(trainer.state)
@@ -111,6 +116,7 @@ def run_job(
                     p.numel() for p in model.parameters() if p.requires_grad
                 ),
                 "wall_seconds": round(time.monotonic() - start, 3),
+                "states_seconds": round(states_seconds, 3),
                 "resumed_from_step": int(resume.name.split("-")[1]) if resume else 0,
                 "peak_memory_bytes": _peak_memory(),
                 **provenance(),
@@ -144,9 +150,40 @@ def _evenly(data: PackedTokens | InstructionRows, count: int) -> Dataset:
     return Subset(data, [index * len(data) // count for index in range(count)])
 
 
+def _with_states(
+    rows: Dataset, folder: str | None, spec: RunSpec | PretrainSpec, data: str
+) -> tuple[Dataset, float]:
+    """``rows`` with the teacher's states where they are stored, and the seconds those took."""
+    values = spec.optimisation
+    if folder is None or _world() > 1:
+        return rows, 0.0
+    size = _micro_batch(values)
+    wanted = states.identity(spec.teacher, data, values.context, size, values.seed)
+    found = states.stored(Path(folder), rows, wanted)
+    log.info("%s: %s", folder, "the teacher's states are read" if found else "the teacher runs")
+    return found or (rows, 0.0)
+
+
+def _hold_held_out_states(trainer: DistillationTrainer, limit: float) -> None:
+    """Run the teacher over the held-out sequences once for all evaluations, if they are few."""
+    if trainer.teacher is not None and _world() == 1:
+        inner = trainer.accelerator.unwrap_model(trainer.teacher)
+        size = trainer.args.per_device_eval_batch_size
+        rows = trainer.eval_dataset
+        trainer.eval_dataset = states.held_in_memory(trainer.teacher, inner, rows, size, limit)
+
+
+def _world() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _micro_batch(values: Optimisation) -> int:
+    """Sequences that pass through a model at once, on each rank."""
+    return min(values.micro_batch_size, values.batch_size // _world())
+
+
 def _arguments(values: Optimisation, folder: Path, *, fresh: bool) -> TrainingArguments:
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    micro = min(values.micro_batch_size, values.batch_size // world)
+    world, micro = _world(), _micro_batch(values)
     if values.batch_size % (micro * world):
         raise TrainerError(
             f"batch_size={values.batch_size} is no multiple of {micro} sequences x {world} ranks"

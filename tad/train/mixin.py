@@ -25,10 +25,11 @@ from tad.command import UserError
 from tad.divergences import IGNORE, hidden_cosine
 from tad.fused import Head, distillation_loss, token_losses
 from tad.fused.head import post_processing
-from tad.fused.states import InsteadOfLogits, instead_of_both_logits
+from tad.fused.states import InsteadOfLogits, instead_of_both_logits, instead_of_logits
 from tad.methods import ROWS, Method, Scope
 from tad.train.step_scale import StepScale, both_sums
 
+NOT_FOR_MODELS = ("labels", "shift_labels", "teacher_states")
 IGNORED_OPTIONS = {"label_smoothing_factor": (0, 0.0, None), "loss_type": ("nll", None)}
 """Options of a trainer that change a loss which this one replaces, and the values that do not."""
 
@@ -56,6 +57,9 @@ class TADMixin:
     `tad.fused.distillation_loss`. `hidden_cosine` adds 1 - cosine of the last hidden states of both
     (Section 3.2.2). `per_document`: take beta(X) over the documents of a packed row, which begin
     where `position_ids` is 0, instead of over rows.
+
+    A batch that has `teacher_states` (B, N, H), what the teacher gives to its output head
+    (`tad.fused.last_states`), is not passed through the teacher.
 
     The labels are those of the Trainer: unshifted, -100 where a token is not to be learnt. CLM and
     divergence both count the positions whose next token has a label. Terms are normalised by the
@@ -274,6 +278,11 @@ class TADMixin:
     ) -> InsteadOfLogits:
         teacher = self._with_inner(self.teacher) if with_teacher else None
         student = self._with_inner(model)
+        if teacher is not None and "teacher_states" in inputs:
+            known = inputs["teacher_states"], Head.of(teacher[1])
+            return instead_of_logits(
+                *student, _forward(inputs), lambda *own: function(*own, *known)
+            )
         return instead_of_both_logits(student, teacher, _forward(inputs), function)
 
     def _with_inner(self, wrapper: nn.Module) -> tuple[nn.Module, nn.Module]:
@@ -396,7 +405,7 @@ def _check_widths(student: Any, teacher: Any) -> None:
 
 def _forward(inputs: dict[str, Any]) -> dict[str, Any]:
     """What the models are called with."""
-    kept = {name: x for name, x in inputs.items() if name not in ("labels", "shift_labels")}
+    kept = {name: x for name, x in inputs.items() if name not in NOT_FOR_MODELS}
     return kept | {"use_cache": False}
 
 

@@ -50,6 +50,7 @@ def distill(config: str, run_id: str, *, force: bool = False) -> None:
         build=lambda: _models(spec, tokenizer),
         trainer_class=_trainer_class(spec, run),
         train_rows=_train_rows(spec),
+        states_folder=spec.states.folder if spec.states else None,
     )
 
 

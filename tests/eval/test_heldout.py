@@ -7,7 +7,10 @@ import math
 import pytest
 import torch
 
-from eval.heldout import TOP_K, SequenceMeans, tail_masses, token_metrics
+from eval import heldout
+from eval.calibration.measure import FullECE
+from eval.heldout import TOP_K, SequenceMeans, held_out, tail_masses, token_metrics
+from eval.rows import RowsError, pieces
 
 B, N, V = 6, 9, 80
 
@@ -108,3 +111,81 @@ def test_without_a_teacher_the_model_itself_is_measured(batch):
     assert set(alone) == set(both) - {"kl", "reverse_kl"}
     for name, values in alone.items():
         assert torch.equal(values, both[name]), name
+
+
+# --- From hidden states ---------------------------------------------------------------------------
+
+
+class Rows(list):
+    context = N
+
+
+@pytest.fixture
+def models():
+    """A student whose logits are soft-capped and have two more rows than the teacher's, a teacher,
+    and rows of a text of their shared tokens."""
+    from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM
+
+    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    small |= {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
+    torch.manual_seed(0)
+    student = Gemma2ForCausalLM(
+        Gemma2Config(vocab_size=V + 2, final_logit_softcapping=2.0, **small)
+    )
+    torch.nn.init.normal_(student.lm_head.weight, std=2.0)
+    teacher = LlamaForCausalLM(LlamaConfig(vocab_size=V, initializer_range=0.5, **small))
+    ids = torch.randint(0, V, (B, N + 1), generator=torch.Generator().manual_seed(1))
+    rows = Rows({"input_ids": row[:-1], "labels": row[1:].clone()} for row in ids)
+    rows[2]["labels"][:3] = -100
+    return student.eval(), teacher.eval(), rows
+
+
+@pytest.mark.parametrize("at_once", [5, N, 2 * N + 1, 1000])
+@pytest.mark.parametrize("alone", [False, True])
+def test_no_whole_logits_are_needed_for_the_same_numbers(models, monkeypatch, at_once, alone):
+    student, teacher, rows = models
+    inputs, labels = (torch.stack([r[key] for r in rows]) for key in ("input_ids", "labels"))
+    with torch.no_grad():
+        whole = student(inputs).logits[..., : None if alone else V]
+        other = None if alone else teacher(inputs).logits
+    means, calibration = SequenceMeans(), FullECE(tail=True)
+    means.update(token_metrics(whole, labels, other), labels != -100)
+    with torch.no_grad():
+        calibration.update(student(inputs[:3]).logits, labels[:3], sequences=range(3))
+
+    monkeypatch.setattr(heldout, "positions_at_once", lambda vocabulary, device: at_once)
+    seen = []
+    measured = heldout.token_metrics
+    monkeypatch.setattr(
+        heldout, "token_metrics", lambda *x: seen.append(x[1].numel()) or measured(*x)
+    )
+    streamed = FullECE(tail=True)
+    record = held_out(
+        student, rows, teacher=None if alone else teacher, shared=None if alone else V,
+        batch_size=4, calibration=streamed, calibrated=3,
+    )  # fmt: skip
+    assert max(seen) <= at_once and sum(seen) == labels.numel()
+    assert record["tokens"] == B * N - 3
+    for name, values in means.compute().items():
+        assert record["metrics"][name] == pytest.approx(values, rel=1e-5), name
+    found, expected = streamed.compute(), calibration.compute()
+    assert (found.positions, found.sequences) == (3 * N - 3, 3)
+    for name in ("full_ece", "full_ece_interval", "ece", "tail_gap", "noise_floor"):
+        assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=1e-5), name
+
+
+def test_fewer_sequences_than_a_calibration_needs_are_refused(models):
+    student, _, rows = models
+    with pytest.raises(RowsError, match="calibration needs 3"):
+        held_out(student, rows, sequences=2, calibration=FullECE(), calibrated=3)
+    with pytest.raises(RowsError, match="has 6"):
+        held_out(student, rows, sequences=7)
+
+
+@pytest.mark.parametrize("limit", [1, 4, 9, 20, 100])
+def test_pieces_cover_every_position_once(limit):
+    count = torch.zeros(5, 9, dtype=torch.int64)
+    for part in pieces(5, 9, limit):
+        count[part] += 1
+        assert count[part].numel() <= limit
+    assert bool((count == 1).all())

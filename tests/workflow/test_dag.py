@@ -17,7 +17,8 @@ from .conftest import REPOSITORY, RUN, Project, make_project
 @pytest.fixture(scope="module")
 def reproduced(taught, tmp_path_factory) -> Project:
     project = taught.copy(tmp_path_factory.mktemp("reproduced") / "project")
-    project.config.write_text("warm_jobs: true\n" + project.config.read_text())
+    more = "warm_jobs: true\nteacher_states_gb: 1\n"
+    project.config.write_text(more + project.config.read_text())
     project.run(
         project.snakemake("--touch", "--", "work/tiny/models/qwen1.5-1.8b/final/manifest.json")
     )
@@ -42,6 +43,26 @@ def test_one_command_makes_every_figure_and_table(reproduced):
 def test_a_second_call_runs_no_job(reproduced):
     done = reproduced.run(reproduced.snakemake())
     assert "Nothing to be done" in done.stdout + done.stderr
+
+
+def test_states_of_the_teacher_are_read_by_both_runs_and_gone(reproduced):
+    logs = list((reproduced.work / "logs" / "runs").glob("**/distill.log"))
+    assert len(logs) == 2
+    assert all("the teacher's states are read" in log.read_text() for log in logs)
+    assert len(list((reproduced.work / "states").glob("**/states.json"))) == 1
+    assert not list((reproduced.work / "states").glob("**/states.bin"))
+
+
+def test_states_made_again_are_no_reason_to_train_again(reproduced, tmp_path):
+    project = reproduced.copy(tmp_path / "project")
+    text = project.config.read_text()
+    project.config.write_text(text.replace("- vanilla_kd\n", "- vanilla_kd\n  - rkl\n"))
+    assert "- rkl" in project.config.read_text()
+    for options, states in (((), None), (("--forcerun", "states"), "1")):
+        plan = project.run(project.snakemake("-n", *options, "--", "all")).stdout
+        counts = dict(line.split() for line in plan.splitlines() if len(line.split()) == 2)
+        assert counts.get("states") == states
+        assert (counts["distill"], counts["heldout_run"]) == ("1", "1")
 
 
 def test_a_changed_value_reruns_what_depends_on_it(reproduced, tmp_path):

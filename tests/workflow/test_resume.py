@@ -91,6 +91,26 @@ def test_snakemake_killed_with_its_trainer_resumes(taught, uninterrupted, tmp_pa
     assert manifest["resumed_from_step"] >= 20
 
 
+def test_states_computed_ahead_give_the_same_bits_resumed_or_not(taught, uninterrupted, tmp_path):
+    project = taught.copy(tmp_path / "project")
+    project.config.write_text("teacher_states_gb: 1\n" + project.config.read_text())
+    where = "work/tiny/states/scratch/qwen1.5-1.8b_0.5b/seed0"
+    make = ["--teacher", "work/tiny/models/qwen1.5-1.8b/final", "--data"]
+    make += ["work/tiny/data/general/qwen", "--context", "32", "--sequences", "240"]
+    make += ["--batch-size", "2", "--out", where]
+    project.run(project.python("tad", "states", *make))
+    kill_when(
+        project.start(distill(project)),
+        lambda: (checkpoint(project, 20) / "complete.json").exists(),
+    )
+    log = project.run(distill(project)).stderr
+    assert "the teacher's states are read" in log and "resuming from checkpoint-" in log
+    assert weights(project) == weights(uninterrupted)
+    assert curve(project) == curve(uninterrupted)
+    manifest = json.loads((project.work / "runs" / RUN / "manifest.json").read_text())
+    assert manifest["states_seconds"] > 0
+
+
 def test_a_finished_run_is_not_trained_again(uninterrupted):
     before = (uninterrupted.work / "runs" / RUN / "manifest.json").read_bytes()
     done = uninterrupted.run(distill(uninterrupted))

@@ -22,6 +22,7 @@ from workflow.items import (
 )
 from tad.experiment.layout import MODEL_FILES, Layout
 from tad.experiment.run_id import RunId
+from tad.methods import BASELINE
 from tad.experiment.specs import hub_ids, pretrain_spec, reference_source, run_spec, weights
 
 
@@ -161,8 +162,13 @@ def distill_inputs(wildcards):
     return [f"{spec.data}/manifest.json", *model_files(spec.teacher), *start, *rows]
 
 
+def states_files(wildcards):
+    states = spec_of(wildcards.run).states
+    return [f"{states.folder}/states.json"] if states else []
+
+
 def baseline_spec(method):
-    """The spec of the run that a selection, or written text, is made for."""
+    """The spec of the run that a selection, written text or states are made for."""
     return lambda w: spec_of(f"{w.stage}/{w.pair}/{method}/seed{w.seed}")
 
 
@@ -185,6 +191,25 @@ def selection_options(wildcards):
         delta=values.delta,
         seed=spec.optimisation.seed,
         out=values.folder,
+    )
+
+
+def states_inputs(wildcards):
+    spec = baseline_spec(BASELINE)(wildcards)
+    return [f"{spec.data}/manifest.json", *model_files(spec.teacher)]
+
+
+def states_options(wildcards):
+    spec = baseline_spec(BASELINE)(wildcards)
+    values = spec.optimisation
+    return options(
+        teacher=spec.teacher,
+        data=spec.data,
+        context=values.context,
+        sequences=values.steps * values.batch_size,
+        batch_size=values.micro_batch_size,
+        seed=values.seed,
+        out=LAYOUT.states(wildcards.stage, wildcards.pair, wildcards.seed),
     )
 
 

@@ -44,6 +44,31 @@ rule generate:
         "tad generate {params.options:q} > {log:q} 2>&1"
 
 
+# The states of a teacher on the rows of a stage, for all runs on them. The large file beside the
+# output is no output, since it is removed when every run of the scale is finished (Snakefile). A run
+# that comes later computes its own; `--forcerun states` makes them again, and no run for it.
+
+
+rule states:
+    input:
+        states_inputs,
+    output:
+        f"{ROOT}/states/{{stage}}/{{pair}}/seed{{seed}}/states.json",
+    log:
+        f"{ROOT}/logs/states/{{stage}}/{{pair}}/seed{{seed}}.log",
+    benchmark:
+        f"{ROOT}/benchmarks/states/{{stage}}/{{pair}}/seed{{seed}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        gpu=one_gpu,
+    params:
+        options=states_options,
+    shell:
+        "tad states {params.options:q} > {log:q} 2>&1"
+
+
 # Students: one job a run. Its checkpoints lie in an undeclared folder, since Snakemake removes the
 # outputs of a job that was interrupted; the declared files appear when the run is finished.
 
@@ -51,6 +76,7 @@ rule generate:
 rule distill:
     input:
         distill_inputs,
+        ancient(states_files),
     output:
         *(f"{ROOT}/runs/{{run}}/{name}" for name in MODEL_FILES),
         f"{ROOT}/runs/{{run}}/manifest.json",

@@ -8,7 +8,7 @@ rule heldout_run:
     output:
         heldout=f"{ROOT}/runs/{{run}}/heldout.json",
         calibration=f"{ROOT}/runs/{{run}}/calibration.json",
-        sums=f"{ROOT}/runs/{{run}}/calibration.npz",
+        gaps=f"{ROOT}/runs/{{run}}/calibration.npz",
     log:
         f"{ROOT}/logs/runs/{{run}}/heldout.log",
     benchmark:

@@ -9,8 +9,8 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from eval.calibration.measure import CalibrationError, FullECE, main, result, write
-from eval.calibration.sums import SequenceSums, compare
+from eval.calibration.measure import CalibrationError, FullECE, main, write
+from eval.calibration.sums import SequenceGaps, compare
 from tests.eval.calibration.text import full_ece, text_like
 
 
@@ -48,6 +48,29 @@ def packed(temperature: float, seed: int = 0, texts: int = 60) -> FullECE:
     return metric
 
 
+def gaps(metric: FullECE, n_bins: int = 10) -> SequenceGaps:
+    return metric.sums().gaps(n_bins)
+
+
+def test_a_comparison_is_the_cluster_bootstrap_of_all_sums():
+    a, b = packed(1.3), packed(1.2)
+    found = compare(gaps(a), gaps(b), draws=200, seed=3)
+    drawn = []
+    generator = np.random.default_rng(3)
+    for _ in range(2):
+        weights = generator.multinomial(60, np.full(60, 1 / 60), size=100)
+        values = []
+        for metric in (a, b):
+            table = metric.sums().tables["10"]
+            gap = weights @ table["labels"] - weights @ table["mass"]
+            values.append(np.abs(gap).sum(-1) / (weights @ metric.sums().positions))
+        drawn.append(values[0] - values[1])
+    low, high = np.quantile(np.concatenate(drawn), [0.025, 0.975])
+    basic = 2 * found.difference - high, 2 * found.difference - low
+    expected = min(low, basic[0]), max(high, basic[1])
+    assert found.interval == pytest.approx(expected, abs=1e-7)
+
+
 def test_interval_covers_the_value_and_reproduces():
     found = packed(1.3).compute()
     low, high = found.full_ece_interval
@@ -62,43 +85,55 @@ def test_paired_comparison_sees_what_intervals_alone_do_not():
     a, b = packed(1.3), packed(1.33)
     first, second = a.compute(), b.compute()
     assert first.full_ece_interval[1] > second.full_ece_interval[0]  # they overlap
-    found = compare(b.sums(), a.sums())
-    assert found.difference == pytest.approx(second.full_ece - first.full_ece, abs=1e-12)
+    found = compare(gaps(b), gaps(a))
+    assert found.difference == pytest.approx(second.full_ece - first.full_ece, abs=1e-8)
     assert found.interval[0] > 0 and found.p_value < 0.01
-    equal = compare(a.sums(), a.sums(), 15)
+    equal = compare(gaps(a, 15), gaps(a, 15))
+    assert equal.n_bins == 15
     assert equal.difference == 0 and equal.interval == (0, 0) and equal.p_value == 1
 
 
 def test_only_the_same_positions_are_compared():
     a = packed(1.0)
     with pytest.raises(CalibrationError, match="same positions"):
-        compare(a.sums(), packed(1.0, seed=1).sums())
+        compare(gaps(a), gaps(packed(1.0, seed=1)))
     with pytest.raises(CalibrationError, match="same positions"):
-        compare(a.sums(), packed(1.0, texts=59).sums())
+        compare(gaps(a), gaps(packed(1.0, texts=59)))
     with pytest.raises(CalibrationError, match="no 7-bin"):
-        compare(a.sums(), a.sums(), 7)
+        gaps(a, 7)
+    with pytest.raises(CalibrationError, match="10 bins and 15"):
+        compare(gaps(a), gaps(a, 15))
 
 
 # --- Files, command line, figures ---------------------------------------------------------------
 
 
-def test_sums_survive_the_disk_and_equal_sums_are_equal_bytes(tmp_path):
-    metric = packed(1.2)
-    metric.sums().save(tmp_path / "a.npz")
-    metric.sums().save(tmp_path / "b.npz")
+def test_gaps_survive_the_disk_and_equal_gaps_are_equal_bytes(tmp_path):
+    kept = gaps(packed(1.2))
+    kept.save(tmp_path / "a.npz")
+    kept.save(tmp_path / "b.npz")
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
-    loaded = SequenceSums.load(tmp_path / "a.npz")
-    assert asdict(result(loaded, (10, 15))) == asdict(metric.compute())
+    loaded = SequenceGaps.load(tmp_path / "a.npz")
+    assert asdict(compare(loaded, kept)) == asdict(compare(kept, kept))
     whole = (tmp_path / "a.npz").read_bytes()
     for damaged in (b"not an archive", b"", whole[:-300], whole[: len(whole) // 2], whole[50:]):
         (tmp_path / "a.npz").write_bytes(damaged)
         with pytest.raises(CalibrationError, match="not sums") as caught:
-            SequenceSums.load(tmp_path / "a.npz")
+            SequenceGaps.load(tmp_path / "a.npz")
         assert "\n" not in str(caught.value)
-    names = ("ids", "positions", "fingerprint", "vocabulary", "stray")
-    np.savez(tmp_path / "a.npz", **{name: np.array(1) for name in names})
-    with pytest.raises(CalibrationError, match="not sums"):
-        SequenceSums.load(tmp_path / "a.npz")
+    for stray in ({"positions": np.ones(3)}, {"positions": np.ones(3), "gap": np.ones(3)}):
+        np.savez(tmp_path / "a.npz", **stray, text="")
+        with pytest.raises(CalibrationError, match="measure the model again"):
+            SequenceGaps.load(tmp_path / "a.npz")
+
+
+def test_gaps_of_a_mini_scale_are_small(tmp_path):
+    """80,000 positions in 625 sequences."""
+    logits, labels = text_like(80_000, 40)
+    metric = FullECE(noise_draws=0)
+    metric.update(logits.view(625, 128, 40), labels.view(625, 128), sequences=range(625))
+    gaps(metric).save(tmp_path / "a.npz")
+    assert (tmp_path / "a.npz").stat().st_size < 30_000
 
 
 def test_command_line_writes_compares_and_reports_errors_in_one_line(tmp_path, capsys):

@@ -14,6 +14,7 @@ from pathlib import Path
 from tad.command import PROJECT
 
 COMMANDS = {
+    "new": ("tad.experiment.new", "begin a suite of your own: a folder of configuration"),
     "run": ("tad.train.run", "distil one student: tad run STAGE/PAIR/METHOD/seedN"),
     "pretrain": ("tad.train.pretrain", "pre-train a teacher, or what a student starts from"),
     "data": ("tad.data.prepare", "train tokenizers, pack corpora"),

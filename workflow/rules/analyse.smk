@@ -21,4 +21,4 @@ for target, drawing in drawn(SUITE):
             root=lambda w: TARGET,
             again=REDRAW,
         shell:
-            "tad {params.command} --config {params.config:q} --root {params.root:q} > {log:q} 2>&1"
+            "tad {params.command} --config {params.config:q} {OVERRIDES:q} --root {params.root:q} > {log:q} 2>&1"

@@ -38,7 +38,7 @@ rule tokenizer:
         config=CONFIG,
         spec=lambda w: as_param(SUITE.tokenizers[w.tokenizer]),
     shell:
-        "tad data tokenizer --config {params.config:q} --tokenizer {wildcards.tokenizer:q}"
+        "tad data tokenizer --config {params.config:q} {OVERRIDES:q} --tokenizer {wildcards.tokenizer:q}"
         " > {log:q} 2>&1"
 
 
@@ -63,7 +63,7 @@ rule pack:
         config=CONFIG,
         spec=lambda w: corpus_param(w.corpus),
     shell:
-        "tad data pack --config {params.config:q} --corpus {wildcards.corpus:q}"
+        "tad data pack --config {params.config:q} {OVERRIDES:q} --corpus {wildcards.corpus:q}"
         " --tokenizer {wildcards.tokenizer:q} > {log:q} 2>&1"
 
 
@@ -88,5 +88,5 @@ rule instructions:
         config=CONFIG,
         spec=lambda w: as_param(SUITE.instructions[w.name]),
     shell:
-        "tad instruct --config {params.config:q} --data {wildcards.name:q}"
+        "tad instruct --config {params.config:q} {OVERRIDES:q} --data {wildcards.name:q}"
         " --tokenizer {wildcards.tokenizer:q} > {log:q} 2>&1"

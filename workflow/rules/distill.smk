@@ -95,4 +95,5 @@ rule distill:
         launch=launcher,
         spec=lambda w: as_param(spec_of(w.run)),
     shell:
-        "{params.launch:q} run {wildcards.run:q} --config {params.config:q}" " > {log:q} 2>&1"
+        "{params.launch:q} run {wildcards.run:q} --config {params.config:q} {OVERRIDES:q}"
+        " > {log:q} 2>&1"

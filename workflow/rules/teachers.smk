@@ -19,5 +19,5 @@ rule pretrain:
         config=CONFIG,
         spec=lambda w: as_param(pretraining_of(w)),
     shell:
-        "tad pretrain --config {params.config:q} --model {wildcards.model:q}"
+        "tad pretrain --config {params.config:q} {OVERRIDES:q} --model {wildcards.model:q}"
         " --checkpoint {wildcards.checkpoint:q} > {log:q} 2>&1"

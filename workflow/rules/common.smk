@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 from tad.command import UserError
 from tad.experiment.config import ConfigError, open_scale
@@ -23,6 +24,7 @@ from tad.experiment.layers import allowed
 from tad.experiment.layout import MODEL_FILES, Layout
 from tad.experiment.run_id import RunId
 from tad.methods import BASELINE
+from workflow.watch.screen import Screen
 from tad.experiment.specs import hub_ids, pretrain_spec, reference_source, run_spec, weights
 
 
@@ -86,6 +88,11 @@ if TARGET != ROOT:
             f"{TARGET}/{lost[0]}: missing, with {len(lost) - 1} more; publish the scale again "
             f"(make publish), or leave root out to work in {ROOT}"
         )
+
+
+# A line a finished job, and why one failed; jobs and dry runs have nothing to tell.
+if workflow.is_main_process and not workflow.dryrun:
+    logger.addHandler(Screen(TARGET))
 
 
 wildcard_constraints:

@@ -24,7 +24,7 @@ from tad.experiment.layers import allowed
 from tad.experiment.layout import MODEL_FILES, Layout
 from tad.experiment.run_id import RunId
 from tad.methods import BASELINE
-from workflow.watch.screen import Screen
+from workflow.watch.screen import attach
 from tad.experiment.specs import hub_ids, pretrain_spec, reference_source, run_spec, weights
 
 
@@ -92,7 +92,7 @@ if TARGET != ROOT:
 
 # A line a finished job, and why one failed; jobs and dry runs have nothing to tell.
 if workflow.is_main_process and not workflow.dryrun:
-    logger.addHandler(Screen(TARGET))
+    attach(logger, TARGET)
 
 
 wildcard_constraints:

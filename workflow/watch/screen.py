@@ -21,6 +21,30 @@ from workflow.watch.headline import headline
 from workflow.watch.jobs import duration, told
 
 
+FILLER = ("Select jobs", "Execute ", "Using shell", "Assuming unrestricted", "Conda environments")
+"""How lines of Snakemake's own begin that tell a reader nothing."""
+
+
+def attach(logger: logging.Logger, root: str) -> None:
+    """Print a line a job, and keep Snakemake's own lines about the same from the screen.
+
+    ``--quiet progress`` would stop the events as well.
+    """
+    for handler in logger.handlers:
+        if handler.name == "DefaultStreamHandler":
+            handler.addFilter(_worth)
+    logger.addHandler(Screen(root))
+
+
+def _worth(record: logging.LogRecord) -> bool:
+    """Whether a record says what the lines here do not."""
+    event, text = getattr(record, "event", None), str(record.msg)
+    if event is None:
+        return not text.startswith(FILLER)
+    failed = event == LogEvent.ERROR and "CalledProcessError" in text
+    return not failed and event not in (LogEvent.PROGRESS, LogEvent.JOB_FINISHED)
+
+
 class Screen(logging.Handler):
     """Prints to standard error, or ``stream``. Paths below ``root`` are shown without it."""
 

@@ -39,7 +39,7 @@ def status(suite: Suite, root: Path, cores: int) -> str:
         counts.setdefault(job.kind, Counter())[states[job.name]] += 1
     total = Counter(states.values())
     lines = [f"{root}: {total[FINISHED]} of {len(found)} jobs finished"]
-    lines.append(f"{'':<12}" + "".join(f"{state:>10}" for state in STATES))
+    lines.append(f"{'jobs':<12}" + "".join(f"{state:>10}" for state in STATES))
     for kind, of_kind in counts.items():
         lines.append(f"{kind:<12}" + "".join(f"{of_kind[state] or '':>10}" for state in STATES))
     for job in found:

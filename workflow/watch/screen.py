@@ -20,7 +20,6 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from workflow.watch.headline import headline
 from workflow.watch.jobs import duration, told
 
-
 FILLER = ("Select jobs", "Execute ", "Using shell", "Assuming unrestricted", "Conda environments")
 """How lines of Snakemake's own begin that tell a reader nothing."""
 

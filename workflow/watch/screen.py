@@ -83,7 +83,7 @@ class Screen(logging.Handler):
             numbers = ", ".join(filter(None, (headline(Path(file)) for file in job["output"])))
             left = self.left()
             rest = f"; {duration(left)} left" if left is not None and done < total else ""
-            name = f"{self._name(job)}{': ' if numbers else ''}{numbers}"
+            name = f"{self._place(job)}{': ' if numbers else ''}{numbers}"
             self._print(f"{done:>{len(str(total))}}/{total}  {name}  ({duration(took)}{rest})")
         self.ended.clear()
 
@@ -99,7 +99,7 @@ class Screen(logging.Handler):
         elapsed = time.monotonic() - self.began
         return rest / max(done / elapsed if elapsed else 1.0, 1.0)
 
-    def _name(self, job: dict[str, Any]) -> str:
+    def _place(self, job: dict[str, Any]) -> str:
         """The place of what a job made: its folder, or its file where it is one of several."""
         if not job["output"]:
             return job["rule_name"]
@@ -110,7 +110,7 @@ class Screen(logging.Handler):
 
     def _failed(self, job: dict[str, Any]) -> None:
         logs = [Path(log.split(" (")[0]) for log in job["log"]]
-        self._print(f"FAILED  {self._name(job)}")
+        self._print(f"FAILED  {self._place(job)}")
         for log in logs:
             self._print(f"        {told(log)}\n        log: {log}")
 

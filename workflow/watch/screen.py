@@ -58,7 +58,12 @@ class Screen(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take an event; what is no event, or another, is for Snakemake's own handlers."""
-        told_of = record.__dict__
+        try:
+            self._take(record.__dict__)
+        except Exception:  # a fault of what is shown must not end the work
+            self.handleError(record)
+
+    def _take(self, told_of: dict[str, Any]) -> None:
         match told_of.get("event"):
             case LogEvent.RUN_INFO:
                 stats = {k: v for k, v in told_of["stats"].items() if k != "total"}

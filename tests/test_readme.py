@@ -42,7 +42,7 @@ LONG = (
 ELSEWHERE = {
     "pip install": "changes the environment (tests/test_environment.py checks what is installed)",
     "source": "changes the shell",
-    "tad publish": "wants a finished scale, and replaces committed results (tests/analysis/test_publish.py)",
+    "tad publish": "replaces committed results (tests/analysis/test_publish.py does it)",
 }
 ONES_OWN = "mylab/mine.yaml"
 

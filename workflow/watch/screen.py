@@ -20,7 +20,8 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from workflow.watch.headline import headline
 from workflow.watch.jobs import duration, told
 
-FILLER = ("Select jobs", "Execute ", "Using shell", "Assuming unrestricted", "Conda environments")
+FILLER = ("Select jobs", "Execute ", "Using shell", "Assuming unrestricted", "Conda environments",
+          "Building DAG", "Provided cores", "Rules claiming")  # fmt: skip
 """How lines of Snakemake's own begin that tell a reader nothing."""
 
 
@@ -37,11 +38,11 @@ def attach(logger: logging.Logger, root: str) -> None:
 
 def _worth(record: logging.LogRecord) -> bool:
     """Whether a record says what the lines here do not."""
-    event, text = getattr(record, "event", None), str(record.msg)
+    event, text = getattr(record, "event", None), str(record.msg).strip()
     if event is None:
         return not text.startswith(FILLER)
     failed = event == LogEvent.ERROR and "CalledProcessError" in text
-    return not failed and event not in (LogEvent.PROGRESS, LogEvent.JOB_FINISHED)
+    return not failed and event not in (LogEvent.PROGRESS, LogEvent.JOB_FINISHED, LogEvent.RUN_INFO)
 
 
 class Screen(logging.Handler):
@@ -68,6 +69,7 @@ class Screen(logging.Handler):
             case LogEvent.RUN_INFO:
                 stats = {k: v for k, v in told_of["stats"].items() if k != "total"}
                 self.planned, self.began = Counter(stats), time.monotonic()
+                self._print(f"{told_of['stats']['total']} jobs to do")
             case LogEvent.JOB_INFO:
                 self.jobs[told_of["jobid"]] = {**told_of, "began": time.monotonic()}
             case LogEvent.JOB_FINISHED:

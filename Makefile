@@ -12,7 +12,7 @@ CONFIG := $(if $(filter %.yaml,$(SCALE)),$(SCALE),config/$(SCALE).yaml)
 SET := scale=$(SCALE) $(if $(OVERRIDE),override="$(OVERRIDE)")
 SAME := --config $(CONFIG) $(foreach word,$(OVERRIDE),-o '$(word)')
 
-.PHONY: help setup reproduce figures publish report bench test test-slow lint lock
+.PHONY: help setup reproduce figures publish report bench test test-slow lint lock schema
 
 help:
 	@echo 'make setup       .venv with the exact packages of requirements.lock'
@@ -23,6 +23,7 @@ help:
 	@echo 'make bench       time and memory of the losses, as tables'
 	@echo 'make test        the test suite; make test-slow the long ones'
 	@echo 'make lint        ruff, snakefmt, snakemake --lint'
+	@echo 'make schema      config/schema.json anew from tad/experiment/schema.py'
 	@echo 'make lock        requirements.lock and environment.yml anew from pyproject.toml'
 
 setup: .venv/installed
@@ -64,6 +65,10 @@ lint: setup
 	$(RUN) ruff format --check .
 	$(RUN) snakefmt --check Snakefile workflow
 	$(RUN) snakemake --lint
+
+schema: setup
+	$(BIN)/python -m tad.experiment.json_schema > config/.schema.json
+	mv config/.schema.json config/schema.json
 
 lock:
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock

@@ -82,7 +82,7 @@ def write(name: str, suite: Suite, root: Path) -> None:
     notes = _fewshot_notes if fewshot else _math_notes
     notes = [*scores.notes, *notes(suite, name, [record for _, record in found])]
     missing = [m for m in suite.items[name].methods if m not in suite.select.methods]
-    if missing:
+    if missing and _of_paper(suite, name):
         notes.append(f"Rows of the paper that this scale does not run: {', '.join(missing)}.")
     if not fewshot:
         notes += _reference_notes(suite, name)
@@ -93,6 +93,12 @@ def write(name: str, suite: Suite, root: Path) -> None:
         table = _by_task(title, scores, notes, printed, within=ALIKE if fewshot else 0.0)
     numbers = _bounds(scores, printed) if fewshot else _halves(scores)
     table.write(root / "tables", name, numbers)
+
+
+def _of_paper(suite: Suite, name: str) -> bool:
+    """Whether a selected pair of an item is one of the paper's."""
+    pairs = [pair for pair in suite.items[name].pairs if pair in suite.select.pairs]
+    return any(suite.pairs[pair].printed for pair in pairs)
 
 
 # --- From records to means -----------------------------------------------------------------------
@@ -356,7 +362,7 @@ def _fewshot_notes(suite: Suite, name: str, records: Sequence[dict[str, Any]]) -
     )
     if name in WITH_REL:
         notes.append(f"Rel: 100 × mean over tasks of log10(accuracy / that of {BASELINE}).")
-    if name == "table1":
+    if name == "table1" and _of_paper(suite, name):
         notes.append(
             "The paper quotes the baselines of its Table 1 from another paper, with another corpus "
             "and budget. Here every row is a run of this project under one setting."

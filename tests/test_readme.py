@@ -62,7 +62,7 @@ def dry(command: str) -> str:
     """The command, planned only; another executor for that of a cluster, which may not be there."""
     if command.startswith("make"):
         return command.replace("make", "make -n", 1)
-    return f"{command} -n --executor local".replace(" -- ", " -n --executor local -- ", 1)
+    return command.replace("snakemake", "snakemake -n --executor local", 1)
 
 
 def split() -> tuple[list[str], list[str]]:

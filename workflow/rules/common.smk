@@ -90,9 +90,9 @@ if TARGET != ROOT:
         )
 
 
-# A line a finished job, and why one failed; jobs and dry runs have nothing to tell.
-if workflow.is_main_process and not workflow.dryrun:
-    attach(logger, TARGET)
+# A line a finished job, and why one failed. Whether this is a dry run is known later.
+if workflow.is_main_process:
+    attach(logger, TARGET, dry=lambda: workflow.dryrun)
 
 
 wildcard_constraints:

@@ -12,6 +12,7 @@ import logging
 import sys
 import time
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,17 @@ FILLER = ("Select jobs", "Execute ", "Using shell", "Assuming unrestricted", "Co
 """How lines of Snakemake's own begin that tell a reader nothing."""
 
 
-def attach(logger: logging.Logger, root: str) -> None:
+def attach(logger: logging.Logger, root: str, dry: Callable[[], bool]) -> None:
     """Print a line a job, and keep Snakemake's own lines about the same from the screen.
 
-    ``--quiet progress`` would stop the events as well.
+    Nothing changes where ``dry()`` says so. ``--quiet progress`` would stop the events as well.
     """
     for handler in logger.handlers:
         if handler.name == "DefaultStreamHandler":
-            handler.addFilter(_worth)
-    logger.addHandler(Screen(root))
+            handler.addFilter(lambda record: dry() or _worth(record))
+    screen = Screen(root)
+    screen.addFilter(lambda record: not dry())
+    logger.addHandler(screen)
 
 
 def _worth(record: logging.LogRecord) -> bool:

@@ -255,5 +255,15 @@ def test_what_is_told_already_is_kept_from_the_screen(record, kept):
     logger, stream = logging.Logger("x"), logging.StreamHandler(StringIO())
     stream.name = "DefaultStreamHandler"
     logger.addHandler(stream)
-    screen.attach(logger, "work/smoke")
+    screen.attach(logger, "work/smoke", dry=lambda: False)
     assert bool(stream.filter(record)) == kept
+
+
+def test_a_dry_run_is_shown_as_ever(capsys):
+    logger, stream = logging.Logger("x"), logging.StreamHandler(StringIO())
+    stream.name = "DefaultStreamHandler"
+    logger.addHandler(stream)
+    screen.attach(logger, "work/smoke", dry=lambda: True)
+    stats = {"distill": 1, "total": 1}
+    logger.handle(event(LogEvent.RUN_INFO, text="Job stats", stats=stats))
+    assert "Job stats" in stream.stream.getvalue() and not capsys.readouterr().err

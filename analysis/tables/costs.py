@@ -131,7 +131,8 @@ def _notes(frame: pd.DataFrame) -> list[str]:
         "causal, frozen matrices as built). Score: few-shot average of Tables 1 and 4, compat "
         "average of Table 7 in the stage math, in percent.",
         "Seconds are wall clock of a process, with loading, evaluation on the way and whatever "
-        "else the machine did at the time; FLOPs are the fairer comparison. MiniLLM trains on a "
+        "else the machine did at the time; FLOPs are the fairer comparison. Ahead: scoring, "
+        "writing, or the teacher's states on the rows, which runs may share. MiniLLM trains on a "
         "share of the budget (token_share), by this project's on-policy stand-in.",
     ]
     resumed = frame[frame["resumed"] > 0]

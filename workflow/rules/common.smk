@@ -23,9 +23,9 @@ from workflow.items import (
 from tad.experiment.layers import allowed
 from tad.experiment.layout import MODEL_FILES, Layout
 from tad.experiment.run_id import RunId
+from tad.experiment.specs import hub_ids, pretrain_spec, reference_source, run_spec, weights
 from tad.methods import BASELINE
 from workflow.watch.screen import attach
-from tad.experiment.specs import hub_ids, pretrain_spec, reference_source, run_spec, weights
 
 
 def read_suite(values):

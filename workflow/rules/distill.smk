@@ -45,8 +45,9 @@ rule generate:
 
 
 # The states of a teacher on the rows of a stage, for all runs on them. The large file beside the
-# output is no output, since it is removed when every run of the scale is finished (Snakefile). A run
-# that comes later computes its own; `--forcerun states` makes them again, and no run for it.
+# output is no output, since it is removed when every run of the scale is finished (Snakefile): a run
+# that comes later runs the teacher itself. As temp() the states would be made again for it, and all
+# other runs after them.
 
 
 rule states:
@@ -76,7 +77,7 @@ rule states:
 rule distill:
     input:
         distill_inputs,
-        ancient(states_files),
+        states_files,
     output:
         *(f"{ROOT}/runs/{{run}}/{name}" for name in MODEL_FILES),
         f"{ROOT}/runs/{{run}}/manifest.json",

@@ -21,8 +21,16 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from workflow.watch.headline import headline
 from workflow.watch.jobs import duration, told
 
-FILLER = ("Select jobs", "Execute ", "Using shell", "Assuming unrestricted", "Conda environments",
-          "Building DAG", "Provided cores", "Rules claiming")  # fmt: skip
+TOLD = (
+    LogEvent.PROGRESS,
+    LogEvent.JOB_FINISHED,
+    LogEvent.RUN_INFO,
+    LogEvent.JOB_STARTED,
+    LogEvent.RESOURCES_INFO,
+)
+"""Events that are told by lines of ours, or tell a reader nothing."""
+
+FILLER = ("Select jobs", "Using shell", "Assuming unrestricted", "Conda environments", "Building DAG")
 """How lines of Snakemake's own begin that tell a reader nothing."""
 
 
@@ -45,7 +53,7 @@ def _worth(record: logging.LogRecord) -> bool:
     if event is None:
         return not text.startswith(FILLER)
     failed = event == LogEvent.ERROR and "CalledProcessError" in text
-    return not failed and event not in (LogEvent.PROGRESS, LogEvent.JOB_FINISHED, LogEvent.RUN_INFO)
+    return not failed and event not in TOLD
 
 
 class Screen(logging.Handler):

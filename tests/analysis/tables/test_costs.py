@@ -26,6 +26,8 @@ def root(tmp_path) -> Path:
             folder.mkdir(parents=True, exist_ok=True)
             manifest = {"tokens": 1000, "wall_seconds": 7.0, "resumed_from_step": 0}
             manifest["peak_memory_bytes"] = 2 * 10**9
+            if run.method.name == "vanilla_kd":
+                manifest["states_seconds"] = 1.5
             (folder / "manifest.json").write_text(json.dumps(manifest))
             (folder / "fewshot.json").write_text(json.dumps({"average": 0.5}))
             (folder / "math.json").write_text(json.dumps({"average": {"compat": 12.5}}))
@@ -45,6 +47,7 @@ def test_every_method_of_the_tables_has_its_cost(root):
     pair = ("scratch", "qwen1.5-1.8b_0.5b")
     assert frame.loc[(*pair, "miniplm"), "ahead"] == 3.0
     assert frame.loc[(*pair, "seq_kd"), "ahead"] == 3.0
+    assert frame.loc[(*pair, "vanilla_kd"), "ahead"] == 1.5
     assert frame.loc[(*pair, "clm"), "ahead"] == 0.0
     assert frame.loc[(*pair, "clm"), "score"] == 50.0
     assert frame.loc[("math", "phi3-4b_tinyllama", "clm"), "score"] == 12.5

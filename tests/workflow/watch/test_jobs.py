@@ -244,7 +244,7 @@ def test_a_fault_of_the_screen_does_not_end_the_work(monkeypatch):
     ("record", "kept"),
     [
         (event(None, text="Select jobs to execute..."), False),
-        (event(None, text="\nExecute 2 jobs..."), False),
+        (event(LogEvent.JOB_STARTED, text="Execute 2 jobs..."), False),
         (event(None, text="tad: a fault"), True),
         (event(LogEvent.PROGRESS), False),
         (event(LogEvent.ERROR, text="CalledProcessError in file x"), False),

@@ -207,7 +207,7 @@ def _steps(suite: Suite, run: RunId) -> int:
     if training.corpus not in suite.instructions:
         raise ConfigError(f"run {run}: instructions.{training.corpus} is not in this scale's file")
     examples = suite.instructions[training.corpus].examples
-    return int(run.method.shared["x"] * training.epochs * examples) // training.batch_size
+    return round(run.method.shared["x"] * training.epochs * examples) // training.batch_size
 
 
 def token_budget(suite: Suite, run: RunId) -> int:
@@ -216,12 +216,15 @@ def token_budget(suite: Suite, run: RunId) -> int:
 
     Raises ConfigError where that is more text than there is.
     """
-    budget, tokens = run.method.row.budget, suite.pairs[run.pair].tokens[run.stage]
+    budget, times = run.method.row.budget, run.method.shared["x"]
+    tokens = suite.pairs[run.pair].tokens[run.stage]
     if budget == "share":
         tokens = int(tokens * suite.baselines.minillm.token_share)
     elif budget == "matched":
         tokens = matched_tokens(suite, run.pair, stage=run.stage)
-    tokens = int(tokens * run.method.shared["x"])
+    if budget != "matched" and times <= 1:  # load_suite has checked the pairs' own
+        return round(tokens * times)
+    tokens = round(tokens * times)
     corpus = suite.stages[run.stage].corpus
     limit = int(suite.corpora[corpus].tokens * suite.max_epochs)
     if tokens > limit:

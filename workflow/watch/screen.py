@@ -30,7 +30,13 @@ TOLD = (
 )
 """Events that are told by lines of ours, or tell a reader nothing."""
 
-FILLER = ("Select jobs", "Using shell", "Assuming unrestricted", "Conda environments", "Building DAG")
+FILLER = (
+    "Select jobs",
+    "Using shell",
+    "Assuming unrestricted",
+    "Conda environments",
+    "Building DAG",
+)
 """How lines of Snakemake's own begin that tell a reader nothing."""
 
 

@@ -91,7 +91,8 @@ def reader(copy: Project) -> Project:
     # Phi turns 0.4 of a head, so that a head must have a multiple of ten.
     teacher, student = TEACHER | {"head_dim": 20}, STUDENT | {"head_dim": 10}
     scale["models"] = {"phi-2": {"shape": teacher, "checkpoints": {"final": {"tokens": 4_000}}}}
-    scale["pairs"] = {"phi2_1b": {"tokens": {"scratch": 512}, "student": {"shape": student}}}
+    pair = {"hidden_cosine": False, "student": {"shape": student}, "tokens": {"scratch": 512}}
+    scale["pairs"] = {"phi2_1b": pair}
     items = ["figure1", "figure2", "heldout", "table4"]
     scale["select"] = {"items": items, "pairs": ["phi2_1b"], "methods": ["vanilla_kd", "rkl"]}
     scale["items"] = {"figure1": {"methods": ["vanilla_kd", "rkl"], "pairs": ["phi2_1b"]}}

@@ -18,7 +18,8 @@ for target, drawing in drawn(SUITE):
         params:
             command=drawing.command,
             config=CONFIG,
+            overrides=words_of_overrides,
             root=lambda w: TARGET,
             again=REDRAW,
         shell:
-            "tad {params.command} --config {params.config:q} {OVERRIDES:q} --root {params.root:q} > {log:q} 2>&1"
+            "tad {params.command} --config {params.config:q} {params.overrides:q} --root {params.root:q} > {log:q} 2>&1"

@@ -60,7 +60,6 @@ def read_suite(values):
 os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**32))
 os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**32))
 
-# What is overridden is no parameter of a rule: only what depends on it is made again.
 CONFIG, SUITE, OVERRIDES = read_suite(config)
 LAYOUT = Layout.work(SUITE.scale)
 ROOT = str(LAYOUT.root)
@@ -144,6 +143,12 @@ def launcher(wildcards):
     count = gpus(wildcards.run)
     several = ["torchrun", "--standalone", "--nproc-per-node", str(count), "-m", "tad"]
     return several if count > 1 else ["tad"]
+
+
+def words_of_overrides(wildcards, output):
+    """The options ``-o``. Taking ``output`` keeps them out of what Snakemake compares, so that an
+    override redoes only what depends on it."""
+    return OVERRIDES
 
 
 def options(**values):

@@ -5,19 +5,25 @@ CORES ?= all
 BIN := .venv/bin
 # The environment of this project, whatever is active in the shell. Only paper scale loads from the
 # hub; everything else must work, and is run, without network.
-RUN := PATH="$(CURDIR)/$(BIN):$$PATH" HF_HUB_OFFLINE=$(if $(filter paper,$(SCALE)),0,1)
+RUN := PATH="$(CURDIR)/$(BIN):$$PATH" HF_HUB_OFFLINE=$(if $(filter smoke mini,$(SCALE)),1,$${HF_HUB_OFFLINE:-0})
+# A scale is a name in config/ or a file, mylab/mine.yaml; OVERRIDE="KEY=VALUE ..." changes values.
+NAME := $(basename $(notdir $(SCALE)))
+CONFIG := $(if $(filter %.yaml,$(SCALE)),$(SCALE),config/$(SCALE).yaml)
+SET := scale=$(SCALE) $(if $(OVERRIDE),override="$(OVERRIDE)")
+SAME := --config $(CONFIG) $(foreach word,$(OVERRIDE),-o '$(word)')
 
-.PHONY: help setup reproduce figures publish report bench test test-slow lint lock
+.PHONY: help setup reproduce figures publish report bench test test-slow lint lock schema
 
 help:
 	@echo 'make setup       .venv with the exact packages of requirements.lock'
-	@echo 'make reproduce   run the DAG (SCALE=smoke, CORES=all) and write its report'
+	@echo 'make reproduce   run the DAG (SCALE=smoke or your/own.yaml, CORES=all) and write its report'
 	@echo 'make figures     redraw tables and figures from the records in results/SCALE'
 	@echo 'make publish     copy records, tables and figures of work/SCALE to results/SCALE'
 	@echo 'make report      the HTML report of work/SCALE alone'
 	@echo 'make bench       time and memory of the losses, as tables'
 	@echo 'make test        the test suite; make test-slow the long ones'
 	@echo 'make lint        ruff, snakefmt, snakemake --lint'
+	@echo 'make schema      config/schema.json anew from tad/experiment/schema.py'
 	@echo 'make lock        requirements.lock and environment.yml anew from pyproject.toml'
 
 setup: .venv/installed
@@ -29,22 +35,20 @@ setup: .venv/installed
 	@touch $@
 
 reproduce: setup
-	$(RUN) snakemake --quiet rules host --cores $(CORES) --config scale=$(SCALE) -- all
+	@$(RUN) snakemake --quiet rules host --cores $(CORES) --config $(SET) -- all
 	@$(MAKE) --no-print-directory report
-	@echo
-	@echo 'Report:  work/$(SCALE)/report.html'
-	@echo 'Figures: work/$(SCALE)/figures/    Tables: work/$(SCALE)/tables/'
+	@$(RUN) tad status $(SAME)
 
 report: setup
-	$(RUN) snakemake --quiet --cores 1 --config scale=$(SCALE) --report work/$(SCALE)/report.html -- all
+	$(RUN) snakemake --quiet --cores 1 --config $(SET) --report work/$(NAME)/report.html -- all
 
 figures: setup
 	$(RUN) snakemake --quiet rules host --workflow-profile profiles/figures --cores $(CORES) \
-		--config scale=$(SCALE) root=results/$(SCALE) -- tables figures
-	@echo 'Figures: results/$(SCALE)/figures/    Tables: results/$(SCALE)/tables/'
+		--config $(SET) root=results/$(NAME) -- tables figures
+	@echo 'Figures: results/$(NAME)/figures/    Tables: results/$(NAME)/tables/'
 
 publish: setup
-	$(RUN) tad publish --scale $(SCALE) $(if $(ALLOW_DIRTY),--allow-dirty)
+	$(RUN) tad publish --scale $(NAME) $(SAME) $(if $(ALLOW_DIRTY),--allow-dirty)
 
 bench: setup
 	$(RUN) python benchmarks/losses.py suite
@@ -61,6 +65,10 @@ lint: setup
 	$(RUN) ruff format --check .
 	$(RUN) snakefmt --check Snakefile workflow
 	$(RUN) snakemake --lint
+
+schema: setup
+	$(BIN)/python -m tad.experiment.json_schema > config/.schema.json
+	mv config/.schema.json config/schema.json
 
 lock:
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock

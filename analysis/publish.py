@@ -15,12 +15,14 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.provenance import fault, states
 from analysis.results import PROJECT
 from tad.command import UserError, command_line, exit_code
-from tad.experiment.config import load_suite
+from tad.experiment.config import load_suite, scale_options
+from tad.experiment.layers import config_files
 from tad.records import provenance, read_json, write_json
 from workflow.items import DESIGN, all_records
 
@@ -33,7 +35,12 @@ class PublishError(UserError, ValueError):
 
 
 def publish(
-    scale: str, config: str | None = None, root: Path = Path(), *, allow_dirty: bool = False
+    scale: str,
+    config: str | None = None,
+    root: Path = Path(),
+    *,
+    overrides: Sequence[str] = (),
+    allow_dirty: bool = False,
 ) -> Path:
     """Copy a scale's records, tables and figures; returns the folder. Raises PublishError.
 
@@ -42,7 +49,7 @@ def publish(
     ``allow_dirty`` let pass.
     """
     path = Path(config or root / "config" / f"{scale}.yaml")
-    suite = load_suite(path)
+    suite = load_suite(path, overrides)
     source, target = root / "work" / suite.scale, root / "results" / suite.scale
     files = [Path(name) for name in all_records(suite)]
     missing = [name for name in files if not (source / name).is_file()]
@@ -67,12 +74,13 @@ def publish(
             (new / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / name, new / name)
             hashes[name.as_posix()] = _hash(new / name)
-        configuration = [path, path.parent / "experiments.yaml", PROJECT / DESIGN]
+        configuration = [*config_files(path), PROJECT / DESIGN]
         write_json(
             new / "manifest.json",
             {
                 "scale": suite.scale,
                 "config": {p.name: _hash(p) for p in configuration},
+                "overrides": list(overrides),
                 "files": hashes,
                 **({"fault": wrong} if wrong else {}),
                 **made_by,
@@ -122,8 +130,8 @@ def _hash(path: Path) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Command line; 0 when all is copied, 2 for a scale that is not finished."""
     parser = command_line("publish", __doc__)
-    parser.add_argument("--scale", required=True, help="smoke, mini or paper")
-    parser.add_argument("--config", help="scale file (default: config/SCALE.yaml)")
+    parser.add_argument("--scale", required=True, help="smoke, mini, paper or a scale file")
+    scale_options(parser, required=False)
     parser.add_argument(
         "--redrawn", action="store_true", help="only take up what make figures drew anew"
     )
@@ -132,11 +140,16 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
 
+    path = Path(options.scale)
+    config = options.config or (options.scale if path.suffix == ".yaml" else None)
+
     def job() -> None:
         if options.redrawn:
-            print(f"{redrawn(options.scale)}: hashes of tables and figures taken")
+            print(f"{redrawn(path.stem)}: hashes of tables and figures taken")
         else:
-            folder = publish(options.scale, options.config, allow_dirty=options.allow_dirty)
+            folder = publish(
+                path.stem, config, overrides=options.overrides, allow_dirty=options.allow_dirty
+            )
             print(f"{folder}: published")
 
     return exit_code("publish", job)

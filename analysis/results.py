@@ -17,7 +17,7 @@ import pandas as pd
 from scipy import stats
 
 from tad.command import command_line, exit_code
-from tad.experiment.config import Suite, load_suite
+from tad.experiment.config import Suite, load_suite, scale_options
 from tad.experiment.layout import Layout
 from tad.experiment.run_id import RunId
 from tad.experiment.specs import last_checkpoint
@@ -47,7 +47,8 @@ def draw_command(
 ) -> int:
     """The command ``tad NAME [WHAT] --root --config``: draws below a root from its records.
 
-    ``draw`` takes WHAT (one of ``names``, if there are any), the suite and the root.
+    ``draw`` takes WHAT (one of ``names``, if there are any), the suite and the root. The scale file
+    is by default config/{name of root}.yaml.
     """
     parser = command_line(name, text)
     names = list(names)
@@ -55,11 +56,12 @@ def draw_command(
         parser.add_argument("what", choices=names, metavar="NAME", help=", ".join(names))
     root = Path("work/smoke")
     parser.add_argument("--root", type=Path, default=root, help=f"where records are ({root})")
-    parser.add_argument("--config", help="scale file (default: config/{name of root}.yaml)")
+    scale_options(parser, required=False)
     options = parser.parse_args(arguments)
     config = options.config or f"config/{options.root.name}.yaml"
     what = [options.what] if names else []
-    return exit_code(name, lambda: draw(*what, load_suite(config), options.root))
+    scale = (config, options.overrides)
+    return exit_code(name, lambda: draw(*what, load_suite(*scale), options.root))
 
 
 @cache

@@ -14,6 +14,7 @@ from pathlib import Path
 from tad.command import PROJECT
 
 COMMANDS = {
+    "new": ("tad.experiment.new", "begin a suite of your own: a folder of configuration"),
     "run": ("tad.train.run", "distil one student: tad run STAGE/PAIR/METHOD/seedN"),
     "pretrain": ("tad.train.pretrain", "pre-train a teacher, or what a student starts from"),
     "data": ("tad.data.prepare", "train tokenizers, pack corpora"),
@@ -36,6 +37,10 @@ COMMANDS = {
     "paired": ("analysis.paired", "paired tests of few-shot items"),
     "scaling-law": ("analysis.scaling_law.cli", "fit loss against tokens"),
     "audit": ("analysis.reported.audit", "check the arithmetic of the paper's printed values"),
+    "list": ("workflow.watch.listing", "runs, targets, methods and pairs of a scale"),
+    "status": ("workflow.watch.status", "what is finished, running, failed, missing"),
+    "logs": ("workflow.watch.logs", "the logs of a run, and why it failed"),
+    "show": ("workflow.watch.show", "a run: its values, headline numbers, records"),
     "publish": ("analysis.publish", "keep a scale's records in results/"),
 }  # fmt: skip
 """The module of each command, with ``main(arguments) -> int``, and what it does."""

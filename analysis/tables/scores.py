@@ -91,7 +91,7 @@ def write(name: str, suite: Suite, root: Path) -> None:
     notes.append(_telling_note(named, fewshot))
     notes += [*control_note(row for _, row in rows), *setting_notes(suite, suite.runs(name))]
     missing = [m for m in suite.items[name].methods if m not in suite.select.methods]
-    if missing:
+    if missing and _of_paper(suite, name):
         notes.append(f"Rows of the paper that this scale does not run: {', '.join(missing)}.")
     if not fewshot:
         notes += _reference_notes(suite, name)
@@ -105,6 +105,12 @@ def write(name: str, suite: Suite, root: Path) -> None:
     halves = scores.mean.join(scores.half.add_suffix("_half")).reset_index()
     numbers = _bounds(scores, printed) if fewshot else halves
     titled(suite, table).write(root / "tables", name, numbers)
+
+
+def _of_paper(suite: Suite, name: str) -> bool:
+    """Whether a selected pair of an item is one of the paper's."""
+    pairs = [pair for pair in suite.items[name].pairs if pair in suite.select.pairs]
+    return any(suite.pairs[pair].printed for pair in pairs)
 
 
 # --- From records to means -----------------------------------------------------------------------
@@ -403,7 +409,7 @@ def _fewshot_notes(suite: Suite, name: str, records: Sequence[dict[str, Any]]) -
     )
     if name in WITH_REL:
         notes.append(f"Rel: 100 × mean over tasks of log10(accuracy / that of {BASELINE}).")
-    if name == "table1":
+    if name == "table1" and _of_paper(suite, name):
         notes.append(
             "The paper quotes the baselines of its Table 1 from another paper, with another corpus "
             "and budget. Here all rows are runs of one corpus and, but for those named, one budget."

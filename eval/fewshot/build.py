@@ -41,13 +41,14 @@ def sources_of(
     if SUITES[suite] and local:
         raise FewshotError(f"suite {suite} has analogues only and takes no --local")
     if analogues is None:
-        return {name: Path(local[name]) if name in local else None for name in names}
+        own = {task.name: task.data for task in tasks if task.data} | dict(local)
+        return {name: Path(own[name]) if name in own else None for name in names}
     if not (Path(analogues) / "manifest.json").is_file():
         raise FewshotError(
             f"{analogues}: no analogues here (manifest.json is missing); make them with "
             "tad eval analogues"
         )
-    return {name: Path(analogues) / name for name in names}
+    return {t.name: Path(t.data) if t.data else Path(analogues) / t.name for t in tasks}
 
 
 def build_task(

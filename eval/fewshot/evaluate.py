@@ -81,7 +81,8 @@ class FewshotSuite:
 
     ``local`` maps tasks to folders of JSONL files in the hub's field names, ``analogues`` is the
     folder of an analogue suite, ``limit`` takes the first items of each task only, ``shots``
-    replaces that of every task. Raises FewshotError, ItemError.
+    replaces that of every task, ``tasks`` is a folder of more task files. Raises FewshotError,
+    ItemError.
     """
 
     def __init__(
@@ -92,9 +93,10 @@ class FewshotSuite:
         analogues: str | Path | None = None,
         shots: int | None = None,
         limit: int | None = None,
+        tasks: str | Path | None = None,
     ) -> None:
         self.name, self.limit = name, limit
-        self.specs = suite_tasks(name)
+        self.specs = suite_tasks(name, tasks)
         self.shots = {spec.name: spec.shots if shots is None else shots for spec in self.specs}
         self.folders = sources_of(name, self.specs, local=local or {}, analogues=analogues)
         with _quiet():
@@ -111,7 +113,8 @@ class FewshotSuite:
         """
         parts = {
             "suite": self.name,
-            "task": asdict(spec),
+            # Where the items are changes nothing; what they are is in the prompts.
+            "task": {k: v for k, v in asdict(spec).items() if k != "data"},
             "shots": self.shots[spec.name],
             "limit": self.limit,
             "prompts": self.prompts[spec.name],
@@ -401,6 +404,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--local", nargs="+", default=[], metavar="TASK=FOLDER", help="JSONL instead of the hub"
     )
     parser.add_argument("--analogues", help="folder made by tad eval analogues (mini, smoke)")
+    parser.add_argument("--tasks", help="folder of task files of your own, beside the suite's")
     parser.add_argument("--shots", type=int, help="instead of those in the tasks' files")
     parser.add_argument("--limit", type=int, help="only the first items of each task")
     parser.add_argument("--batch-size", type=int, default=32)
@@ -430,5 +434,6 @@ def _run(options: argparse.Namespace) -> None:
         analogues=options.analogues,
         shots=options.shots,
         limit=options.limit,
+        tasks=options.tasks,
     )
     evaluate_models(suite, options.model, outs, setup, force=options.force)

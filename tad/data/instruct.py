@@ -27,7 +27,7 @@ from tad.command import UserError, command_line, exit_code, optional
 from tad.data.corpora import hub_rows, json_rows
 from tad.data.packing import SPLITS, DataError, PackedTokens, TextEncoder, lock
 from tad.data.prepare import load_encoder
-from tad.experiment.config import ConfigError, Suite, load_suite
+from tad.experiment.config import ConfigError, Suite, open_scale, scale_options
 from tad.experiment.layout import Layout
 from tad.experiment.schema import InstructionSource
 
@@ -305,14 +305,14 @@ def collate(rows: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
 def main(arguments: list[str] | None = None) -> int:
     """Command line; 0 when the data is there, 2 for bad input."""
     parser = command_line("instruct", __doc__)
-    parser.add_argument("--config", required=True, help="scale file, such as config/smoke.yaml")
+    scale_options(parser)
     parser.add_argument("--data", required=True, help="name under instructions: in the config")
     parser.add_argument("--tokenizer", required=True, help="name under tokenizers: in the config")
     parser.add_argument("--force", action="store_true", help="redo a finished result")
     options = parser.parse_args(arguments)
 
     def job() -> None:
-        suite = load_suite(options.config)
+        suite = open_scale(options.config, options.overrides)
         names = options.data, options.tokenizer, Layout.work(suite.scale)
         print(make_instructions(suite, *names, force=options.force))
 

@@ -37,7 +37,7 @@ from tad.data.packing import (
     validation_limit,
 )
 from tad.data.vocabulary import bos_tokens
-from tad.experiment.config import Suite, load_suite
+from tad.experiment.config import Suite, open_scale, scale_options
 from tad.experiment.layout import Layout
 from tad.experiment.schema import Corpus, Tokenizer
 from tad.records import matching, write_json
@@ -350,7 +350,7 @@ def main(arguments: list[str] | None = None) -> int:
         "show": "describe a packed corpus and print its first documents",
     }.items():
         sub = commands.add_parser(command, help=text, description=text)
-        sub.add_argument("--config", required=True, help="scale file, such as config/smoke.yaml")
+        scale_options(sub)
         sub.add_argument("--tokenizer", required=True, help="name under tokenizers: in the config")
         if command != "tokenizer":
             sub.add_argument("--corpus", required=True, help="name under corpora: in the config")
@@ -360,7 +360,7 @@ def main(arguments: list[str] | None = None) -> int:
     job = {"tokenizer": make_tokenizer, "pack": make_corpus, "show": show}[options.pop("command")]
 
     def run() -> None:
-        suite = load_suite(options.pop("config"))
+        suite = open_scale(options.pop("config"), options.pop("overrides"))
         names = [options.pop(key) for key in ("corpus", "tokenizer") if key in options]
         print(job(suite, *names, Layout.work(suite.scale), **options))
 

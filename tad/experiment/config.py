@@ -1,21 +1,21 @@
 """The configuration: what the paper ran (experiments.yaml) at one scale (smoke, mini, paper).
 
-``load_suite("config/smoke.yaml")`` merges the two files, checks them as a whole and answers every
-question the DAG and the command lines ask: which runs there are, and what each one is. Light to
-import (pydantic and PyYAML), because the Snakefile does.
-
-A scale lays its own values over experiments.yaml entry by entry: a field it gives replaces the
-paper's field whole, every other field stays.
+``load_suite("config/smoke.yaml")`` merges what a scale is made of, checks it as a whole and answers
+every question the DAG and the command lines ask: which runs there are, and what each one is. Light
+to import (pydantic and PyYAML), because the Snakefile does.
 """
 
 from __future__ import annotations
 
-import difflib
+import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_origin
 
 from pydantic import BaseModel, Field, ValidationError
 
+from tad.command import PROJECT
+from tad.experiment.layers import Layers, allowed, named, overridden, read_layers
 from tad.experiment.run_id import STAGES, RunId
 from tad.experiment.schema import (
     Baselines,
@@ -36,17 +36,14 @@ from tad.experiment.schema import (
     Tokenizer,
     Training,
 )
-from tad.experiment.yaml_file import ConfigError, read_yaml
+from tad.experiment.yaml_file import ConfigError
 from tad.methods import ROWS, Method, MethodError, register
-
-EXTENDED = ("models", "pairs", "references", "items")
-"""Sections in which a scale may have whole entries that experiments.yaml has not."""
 
 
 class Suite(Strict):
     """Both files, merged and checked. Raises ConfigError through ``load_suite``."""
 
-    scale: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*$")]
+    scale: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
     seeds: Annotated[list[Seed], Field(min_length=1)]
     max_epochs: Positive = 1.0
     warm_jobs: bool = False
@@ -129,72 +126,97 @@ class Suite(Strict):
     def check_run(self, run: RunId) -> None:
         """Raise ConfigError where a run id names a pair or stage that this suite does not have."""
         if run.pair not in self.pairs:
-            raise ConfigError(f"run {run}: pair {run.pair!r} {_allowed(run.pair, self.pairs)}")
+            raise ConfigError(f"run {run}: pair {run.pair!r} {allowed(run.pair, self.pairs)}")
         if run.stage not in self.pairs[run.pair].tokens and run.stage != "supervised":
             stages = list(self.pairs[run.pair].tokens)
-            raise ConfigError(f"run {run}: {run.pair} has no stage {_allowed(run.stage, stages)}")
+            raise ConfigError(f"run {run}: {run.pair} has no stage {allowed(run.stage, stages)}")
 
 
-def load_suite(path: str | Path) -> Suite:
-    """Read a scale file and the experiments.yaml beside it.
+def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> Suite:
+    """Read a scale file with all that it is made of (``tad.experiment.layers``).
 
-    Raises ConfigError, one line, for a file that is missing or no YAML mapping, an unknown key, a
-    wrong type or range, and a name (pair, method, model, corpus, ...) that nothing defines.
+    ``overrides`` (``KEY=VALUE``) are laid over it. A file is named as its scale is, so that no two
+    write to one folder; ``scale`` may be left out. Raises ConfigError, one line, for a file that is
+    missing or no YAML mapping, an unknown key, a wrong type or range, and a name (pair, method,
+    model, corpus, ...) that nothing defines.
     """
     path = Path(path)
-    scale, experiments = read_yaml(path), read_yaml(path.parent / "experiments.yaml")
-    merged = {**experiments, **{k: v for k, v in scale.items() if k not in experiments}}
-    for section in experiments:
-        overrides = scale.get(section) or {}
-        if not isinstance(overrides, dict):
-            raise ConfigError(f"{path}: {section}: {overrides!r} must be a mapping")
-        added = [name for name in overrides if name not in experiments[section]]
-        if added and section not in EXTENDED:
-            allowed = _allowed(added[0], experiments[section])
-            raise ConfigError(f"{path}: {section}.{added[0]}: not in experiments.yaml {allowed}")
-        merged[section] = {
-            name: {**entry, **overrides[name]} if isinstance(overrides.get(name), dict) else entry
-            for name, entry in experiments[section].items()
-        } | {name: overrides[name] for name in added}
+    layers = overridden(read_layers(path), overrides, _known_fields)
+    scale = layers.values.setdefault("scale", path.stem)
+    if scale != path.stem:
+        raise ConfigError(
+            f"{path}: scale: {scale!r}: must be the file's name, {path.stem}; a copy of another "
+            "scale's file would overwrite its work"
+        )
     try:
-        suite = Suite.model_validate(merged)
+        suite = Suite.model_validate(named(layers.values, scale))
     except ValidationError as error:
-        raise ConfigError(_one_line(error, path, scale, experiments)) from None
+        raise ConfigError(_one_line(error, layers)) from None
     try:
         for name, method in suite.methods.items():
             register(name, **dict(method))
     except MethodError as error:
         raise ConfigError(f"{path}: {error}") from None
     _check_names(suite, path)
+    _check_own_items(suite, layers)
     return suite
 
 
-def _allowed(name: Any, names: Any) -> str:
-    names = [str(candidate) for candidate in names]
-    close = difflib.get_close_matches(str(name), names, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"({hint}allowed: {', '.join(names)})"
+def open_scale(path: str | Path, overrides: Sequence[str] = ()) -> Suite:
+    """``load_suite`` for what writes to work/SCALE. Raises ConfigError also for a file elsewhere
+    that bears the name of a scale in config/, whose work it would overwrite."""
+    path, built_in = Path(path), PROJECT / "config" / Path(path).name
+    if path.is_file() and built_in.is_file() and not path.samefile(built_in):
+        raise ConfigError(f"{path}: {path.stem} is a scale of config/: give the file another name")
+    return load_suite(path, overrides)
 
 
-def _one_line(error: ValidationError, path: Path, scale: dict, experiments: dict) -> str:
+def scale_options(
+    parser: argparse.ArgumentParser, *, default: str | None = None, required: bool = True
+) -> None:
+    """The options ``config`` and ``overrides`` of a command that reads a scale."""
+    text = f"scale file ({default})" if default else "scale file, such as config/smoke.yaml"
+    given = {"default": default} if default else {"required": required}
+    parser.add_argument("--config", help=text, **given)
+    parser.add_argument(
+        "-o",
+        "--override",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="another value of the configuration: -o stages.scratch.learning_rate=1e-3",
+    )
+
+
+def _one_line(error: ValidationError, layers: Layers) -> str:
     """The first fault of a validation as ``file: key: value: reason``."""
-    fault = error.errors()[0]
+    # A name that is not known explains a value that is missing, so it is told first.
+    fault = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
     keys = [str(part) for part in fault["loc"]]
-    value: Any = scale
-    for key in fault["loc"]:
-        value = value.get(key) if isinstance(value, dict) else None
-    source = path
-    if value is None and keys and keys[0] in experiments:
-        source = path.parent / "experiments.yaml"
-    key = ".".join(keys)
+    source, key = layers.source(fault["loc"]), ".".join(keys)
     if fault["type"] == "extra_forbidden":
         owner = _field_names(fault["loc"])
-        return f"{source}: {key}: unknown key {_allowed(keys[-1], owner)}"
+        return f"{source}: {key}: unknown key {allowed(keys[-1], owner)}"
     if fault["type"] == "missing":
-        return f"{path}: {key}: missing"
+        return f"{layers.source(())}: {key}: missing"
     reason = fault["msg"].removeprefix("Value error, ")
     given = "" if isinstance(fault["input"], dict) else f"{fault['input']!r}: "
     return f"{source}: {key}: {given}{reason}"
+
+
+def _known_fields(keys: Sequence[str]) -> list[str] | None:
+    """The fields that may stand below a key; None where any may (of plain values)."""
+    kind: Any = Suite
+    for part in keys:
+        if _is_model(kind):
+            kind = kind.model_fields[part].annotation if part in kind.model_fields else None
+        elif get_origin(kind) is dict:
+            kind = kind.__args__[1]
+        kind = kind if get_origin(kind) is dict else _inner_model(kind)
+    if _is_model(kind):
+        return list(kind.model_fields)
+    return [] if get_origin(kind) is not dict or _is_model(_inner_model(kind)) else None
 
 
 def _field_names(loc: tuple) -> list[str]:
@@ -229,7 +251,7 @@ def _check_names(suite: Suite, path: Path) -> None:
 
     def known(where: str, name: str, names: Any) -> None:
         if name not in names:
-            raise ConfigError(f"{path}: {where}: {name!r} is not defined {_allowed(name, names)}")
+            raise ConfigError(f"{path}: {where}: {name!r} is not defined {allowed(name, names)}")
 
     for name in suite.select.items:
         known("select.items", name, suite.items)
@@ -272,6 +294,19 @@ def _check_names(suite: Suite, path: Path) -> None:
                 points = suite.models[pair.student.model].checkpoints
                 known(f"pairs.{name}.student.start.{stage}", point, points)
     _check_selected(suite, path, known)
+
+
+def _check_own_items(suite: Suite, layers: Layers) -> None:
+    """What a scale itself lists for an item that it selects, it selects too. Raises ConfigError."""
+    for name in suite.select.items:
+        for kind, selected in (("methods", suite.select.methods), ("pairs", suite.select.pairs)):
+            source = layers.source(("items", name, kind))
+            if source.endswith("experiments.yaml"):
+                continue
+            for entry in getattr(suite.items[name], kind):
+                if entry not in selected:
+                    where = f"{source}: items.{name}.{kind}: {entry!r}"
+                    raise ConfigError(f"{where} is not in select.{kind}, so it would not run")
 
 
 def _check_teachers(suite: Suite, path: Path, name: str, known: Any) -> None:
@@ -352,7 +387,7 @@ def _check_budgets(suite: Suite, path: Path, model: str) -> None:
         corpus = suite.models[model].corpus or suite.pretraining.corpus
         known = f"models.{model}.corpus: {corpus!r} is not defined"
         if corpus not in suite.corpora:
-            raise ConfigError(f"{path}: {known} {_allowed(corpus, suite.corpora)}")
+            raise ConfigError(f"{path}: {known} {allowed(corpus, suite.corpora)}")
         _check_budget(suite, path, f"models.{model}.checkpoints.{name}.tokens", tokens, corpus)
 
 

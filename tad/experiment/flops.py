@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tad.command import PROJECT, UserError, command_line, exit_code
-from tad.experiment.config import Suite, load_suite
+from tad.experiment.config import Suite, load_suite, scale_options
 from tad.experiment.families import FAMILIES, Family
 from tad.experiment.schema import Shape
 from tad.methods import MATCHED_TO, ROWS, row
@@ -344,11 +344,12 @@ def petaflops(suite: Suite, pair_id: str, method: str, conventions: Conventions 
 def main(arguments: list[str] | None = None) -> int:
     """Print FLOPs as a table; 0, or 2 after one line about what is wrong."""
     parser = command_line("flops", __doc__)
-    parser.add_argument("--config", default=PROJECT / "config" / "paper.yaml", help="scale file")
+    scale_options(parser, default=str(PROJECT / "config" / "paper.yaml"))
     parser.add_argument("--conventions", choices=list(NAMED), default="paper")
     options = parser.parse_args(arguments)
     conventions = NAMED[options.conventions]
-    return exit_code("flops", lambda: _print_pairs(load_suite(options.config), conventions))
+    scale = (options.config, options.overrides)
+    return exit_code("flops", lambda: _print_pairs(load_suite(*scale), conventions))
 
 
 def _print_pairs(suite: Suite, conventions: Conventions) -> None:

@@ -61,7 +61,7 @@ class Checkpoint(Strict):
     @model_validator(mode="after")
     def _one(self) -> Self:
         if sum(source is not None for source in (self.hub, self.path, self.tokens)) != 1:
-            raise ValueError("give exactly one of hub, path, tokens")
+            raise ValueError("give exactly one of hub, path, tokens (`hub: null` removes it)")
         return self
 
 
@@ -90,7 +90,9 @@ class Student(Strict):
     @model_validator(mode="after")
     def _one(self) -> Self:
         if (self.shape is None) == (self.model is None):
-            raise ValueError("give exactly one of shape (made from the teacher) and model")
+            raise ValueError(
+                "give one of shape (made from the teacher) and model (`model: null` removes it)"
+            )
         if (self.model is None) != (not self.start):
             raise ValueError("start names a checkpoint of model: give both or neither")
         return self
@@ -285,7 +287,7 @@ class Tokenizer(Strict):
     @model_validator(mode="after")
     def _one(self) -> Self:
         if sum(source is not None for source in (self.vocab_size, self.hub, self.path)) != 1:
-            raise ValueError("give exactly one of vocab_size, hub, path")
+            raise ValueError("give exactly one of vocab_size, hub, path (`hub: null` removes it)")
         if (self.vocab_size is None) != (not self.corpora):
             raise ValueError("vocab_size and corpora go together: what to train the tokenizer on")
         return self
@@ -339,7 +341,7 @@ class Fewshot(Strict):
     a task, made from the held-out documents of ``corpus`` (None: that of the scratch stage, whose
     held-out budget may be too little text). ``local`` points tasks to folders of JSONL files, not
     the hub. ``shots`` None keeps those of the suite, ``limit`` takes the first items of each task
-    only.
+    only. ``tasks`` is a folder of task files of the user's own.
     """
 
     suite: Literal["paper", "mini", "smoke"]
@@ -349,6 +351,7 @@ class Fewshot(Strict):
     limit: Count | None = None
     batch_size: Count = 32
     local: dict[str, str] = {}
+    tasks: str | None = None
 
 
 class MathEvaluation(Strict):

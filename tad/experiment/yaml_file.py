@@ -39,20 +39,29 @@ _Loader.add_implicit_resolver(
 )
 
 
+def parse_yaml(text: str, where: str | Path) -> Any:
+    """What a text says. Raises ConfigError, which begins with ``where``, for no YAML."""
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    except (yaml.YAMLError, TypeError) as error:  # TypeError: a list as key
+        raise ConfigError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
+
+
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises ConfigError for anything else, and for a repeated key."""
     path = Path(path)
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 (a SafeLoader)
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         there = ", ".join(sorted(other.name for other in path.parent.glob("*.yaml"))) or "none"
         raise ConfigError(f"{path}: no such file (in that folder: {there})") from None
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:  # TypeError: a list as key
+    except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    data = parse_yaml(text, path)
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: must be a YAML mapping, found {type(data).__name__}")
     return data

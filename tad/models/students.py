@@ -42,14 +42,13 @@ there the matrix is not frozen either. Dropout is zero whatever the teacher's co
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from tad.command import PROJECT, command_line, exit_code
-from tad.experiment.config import ConfigError, load_suite
+from tad.experiment.config import ConfigError, Suite, load_suite, scale_options
 from tad.experiment.schema import Model, Pair, Shape
 from tad.models.architectures import (
     ArchitectureError,
@@ -374,15 +373,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Command line; 0, or 2 for a wrong argument."""
     parser = command_line("describe", __doc__.partition("\nThe paper initialises")[0])
     parser.add_argument("pair", nargs="?", default="all", help="a pair's id (default: all)")
-    parser.add_argument(
-        "--config", type=Path, default=PAPER, help="scale file (default: config/paper.yaml)"
-    )
+    scale_options(parser, default=str(PAPER))
     options = parser.parse_args(arguments)
-    return exit_code("describe", lambda: _print(options.pair, options.config))
+    scale = (options.config, options.overrides)
+    return exit_code("describe", lambda: _print(options.pair, load_suite(*scale)))
 
 
-def _print(wanted: str, config: Path) -> None:
-    suite = load_suite(config)
+def _print(wanted: str, suite: Suite) -> None:
     if wanted not in ("all", *suite.pairs):
         allowed = ", ".join(["all", *suite.pairs])
         raise ConfigError(f"pair {wanted!r} is unknown (allowed: {allowed})")

@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +58,14 @@ def run_job(
     skip_sequences: int = 0,
     train_rows: Callable[[], tuple[Dataset, str]] | None = None,
     states_folder: str | None = None,
+    overrides: Sequence[str] = (),
 ) -> None:
     """Train what ``build`` returns (a model, and further arguments of ``trainer_class``).
 
     ``train_rows`` gives other sequences to train on than the corpus, in training order, and a
     fingerprint of them. ``states_folder`` has the teacher's states on the corpus
-    (``tad.train.states``); where it lacks them, or on several ranks, the teacher runs.
+    (``tad.train.states``); where it lacks them, or on several ranks, the teacher runs. The manifest
+    tells ``overrides`` of the configuration that the spec was made with.
 
     ``out`` receives the model, ``train.jsonl`` and ``manifest.json``; ``checkpoints`` holds what an
     interrupted job resumes from. A job that is finished is left alone, unless ``force`` asks to
@@ -109,6 +111,7 @@ def run_job(
             manifest = {
                 "fingerprint": job,
                 "spec": spec.model_dump(),
+                "overrides": list(overrides),
                 "data_fingerprint": train.fingerprint,
                 "rows_fingerprint": print_of_rows,
                 "tokens": values.steps * step_tokens(train, values),

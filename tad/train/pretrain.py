@@ -7,6 +7,7 @@ up to the last; ``--checkpoint NAME`` one of them, from the one before it. The r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ from transformers import PreTrainedModel
 
 from tad.command import command_line, exit_code, plain_logging
 from tad.data.vocabulary import size
-from tad.experiment.config import load_suite
+from tad.experiment.config import open_scale, scale_options
 from tad.experiment.layout import Layout
 from tad.experiment.specs import PretrainSpec, pretrain_spec
 from tad.models.architectures import architecture_config, new_model
@@ -23,12 +24,19 @@ from tad.train.job import run_job
 from tad.train.trainer import DistillationTrainer
 
 
-def pretrain(config: str, model: str, checkpoint: str | None, *, force: bool = False) -> None:
+def pretrain(
+    config: str,
+    model: str,
+    checkpoint: str | None,
+    *,
+    force: bool = False,
+    overrides: Sequence[str] = (),
+) -> None:
     """Train ``model`` to ``checkpoint`` (None: to each of its checkpoints, in order).
 
     A finished checkpoint is left as it is, unless ``force``. Raises UserError for bad input.
     """
-    suite = load_suite(config)
+    suite = open_scale(config, overrides)
     known = list(suite.models[model].checkpoints) if model in suite.models else [""]
     for point in [checkpoint] if checkpoint else known:
         spec, layout = pretrain_spec(suite, model, point), Layout.work(suite.scale)
@@ -38,6 +46,7 @@ def pretrain(config: str, model: str, checkpoint: str | None, *, force: bool = F
             out=layout.model(model, point),
             checkpoints=layout.checkpoints(f"models/{model}/{point}"),
             force=force,
+            overrides=overrides,
             tokenizer=tokenizer,
             build=lambda spec=spec, tokenizer=tokenizer: (_model(spec, tokenizer), {}),
             trainer_class=partial(DistillationTrainer, teacher=None, method="clm"),
@@ -64,7 +73,7 @@ def _model(spec: PretrainSpec, tokenizer: Any) -> PreTrainedModel:
 def main(arguments: list[str] | None = None) -> int:
     """Command line; 0 when the checkpoints are finished, 2 for bad input."""
     parser = command_line("pretrain", __doc__)
-    parser.add_argument("--config", required=True, help="scale file, such as config/smoke.yaml")
+    scale_options(parser)
     parser.add_argument("--model", required=True, help="a model of config/experiments.yaml")
     parser.add_argument("--checkpoint", help="one checkpoint (default: all, in order)")
     parser.add_argument("--force", action="store_true", help="train again from the start")
@@ -72,5 +81,11 @@ def main(arguments: list[str] | None = None) -> int:
     plain_logging()
     return exit_code(
         "pretrain",
-        lambda: pretrain(options.config, options.model, options.checkpoint, force=options.force),
+        lambda: pretrain(
+            options.config,
+            options.model,
+            options.checkpoint,
+            force=options.force,
+            overrides=options.overrides,
+        ),
     )

@@ -7,7 +7,7 @@ The result goes to ``work/{scale}/runs/RUN/``. An interrupted run continues with
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from tad.baselines.selection import selected_rows
 from tad.command import command_line, exit_code, plain_logging
 from tad.data.packing import PackedTokens
 from tad.data.vocabulary import check_tokenizer, shared_vocabulary, size
-from tad.experiment.config import load_suite
+from tad.experiment.config import open_scale, scale_options
 from tad.experiment.layout import Layout
 from tad.experiment.run_id import RunId
 from tad.experiment.specs import RunSpec, run_spec
@@ -32,12 +32,14 @@ from tad.train.on_policy import OnPolicy, OnPolicyTrainer
 from tad.train.trainer import DistillationTrainer
 
 
-def distill(config: str, run_id: str, *, force: bool = False) -> None:
+def distill(
+    config: str, run_id: str, *, force: bool = False, overrides: Sequence[str] = ()
+) -> None:
     """Train the student of a run; a finished run is left as it is, unless ``force``.
 
     Raises UserError for bad input.
     """
-    suite = load_suite(config)  # first: it may bring methods of its own
+    suite = open_scale(config, overrides)  # first: it may bring methods of its own
     run = RunId.parse(run_id)
     spec, layout = run_spec(suite, run), Layout.work(suite.scale)
     tokenizer = load_tokenizer(spec.tokenizer)
@@ -46,6 +48,7 @@ def distill(config: str, run_id: str, *, force: bool = False) -> None:
         out=layout.run(run),
         checkpoints=layout.checkpoints(str(run)),
         force=force,
+        overrides=overrides,
         tokenizer=tokenizer,
         build=lambda: _models(spec, tokenizer),
         trainer_class=_trainer_class(spec, run),
@@ -115,12 +118,14 @@ def _models(spec: RunSpec, tokenizer: Any) -> tuple[PreTrainedModel, dict[str, A
 def main(arguments: list[str] | None = None) -> int:
     """Command line; 0 when the run is finished, 2 for bad input."""
     parser = command_line("run", __doc__)
-    parser.add_argument("--config", required=True, help="scale file, such as config/smoke.yaml")
+    scale_options(parser)
     parser.add_argument("run", help="stage/pair/method/seedN")
     parser.add_argument("--force", action="store_true", help="train again from the start")
     options = parser.parse_args(arguments)
     plain_logging()
     return exit_code(
         "run",
-        lambda: distill(options.config, options.run, force=options.force),
+        lambda: distill(
+            options.config, options.run, force=options.force, overrides=options.overrides
+        ),
     )

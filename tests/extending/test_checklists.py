@@ -59,9 +59,6 @@ def perform(block: str, kind: str, folder: Path) -> None:
     if kind == "yaml" and path.name in ("experiments.yaml", "smoke.yaml"):
         text = yaml.safe_dump(merged(yaml.safe_load(path.read_text()), yaml.safe_load(body)))
         path.write_text(text)
-    elif kind == "yaml" and path.parent.name == "config":  # a scale: the rest is the smoke scale's
-        whole = yaml.safe_load((folder / "config/smoke.yaml").read_text())
-        path.write_text(yaml.safe_dump(merged(whole, yaml.safe_load(body))))
     elif found["before"]:
         lines = path.read_text().split("\n")
         (place,) = [i for i, line in enumerate(lines) if found["before"] in line]

@@ -108,9 +108,9 @@ def test_bare_snakemake_plans_everything(tmp_path):
     [
         (
             "sclae=mini",
-            "sclae=...: no such key (did you mean scale? allowed: scale, root)",
+            "sclae=...: no such key (did you mean 'scale'? allowed: scale, root, override)",
         ),
-        ("seeds=[0,1]", "seeds=...: no such key (allowed: scale, root)"),
+        ("seeds=[0,1]", "seeds=...: no such key (allowed: scale, root, override)"),
     ],
 )
 def test_an_unknown_key_is_refused(tmp_path, given, message):

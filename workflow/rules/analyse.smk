@@ -18,8 +18,9 @@ for target, drawing in drawn(SUITE):
         params:
             command=drawing.command,
             config=CONFIG,
+            overrides=words_of_overrides,
             root=lambda w: TARGET,
             again=REDRAW,
             design=design_of(target),
         shell:
-            "tad {params.command} --config {params.config:q} --root {params.root:q} > {log:q} 2>&1"
+            "tad {params.command} --config {params.config:q} {params.overrides:q} --root {params.root:q} > {log:q} 2>&1"

@@ -1,6 +1,5 @@
 # The suite at hand, and the paths and parameters that the rules ask for. Light imports only: this
 # is read by every `snakemake -n` and by every job on a cluster.
-import difflib
 import hashlib
 import json
 import os
@@ -10,9 +9,10 @@ from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 from tad.command import UserError
-from tad.experiment.config import ConfigError, load_suite
+from tad.experiment.config import ConfigError, open_scale
 from workflow.items import (
     DESIGN,
     TARGETS,
@@ -22,31 +22,37 @@ from workflow.items import (
     drawn,
     target_records,
 )
+from tad.experiment.layers import allowed
 from tad.experiment.layout import MODEL_FILES, Layout
 from tad.experiment.run_id import RunId
 from tad.experiment.specs import hub_ids, pretrain_spec, reference_source, run_spec, weights
 from tad.methods import BASELINE
+from workflow.watch.screen import attach
 
 
 def read_suite(values):
-    """The scale file that ``--config scale=`` names (config/SCALE.yaml or a path), and its suite.
+    """The scale file that ``--config scale=`` names (config/SCALE.yaml or a path), its suite, and
+    the words of the options ``-o``.
 
-    The path is relative where it can be, so that a project may move. Raises WorkflowError.
+    The path is relative where it can be, so that a project may move. ``override`` holds KEY=VALUE,
+    several between blanks. Raises WorkflowError.
     """
     for key in values:
-        if key not in ("scale", "root"):
-            close = difflib.get_close_matches(key, ("scale", "root"), n=1)
-            hint = f"did you mean {close[0]}? " if close else ""
-            raise WorkflowError(f"--config {key}=...: no such key ({hint}allowed: scale, root)")
+        if key not in (known := ("scale", "root", "override")):
+            raise WorkflowError(f"--config {key}=...: no such key {allowed(key, known)}")
+    given = values.get("override", [])
+    overrides = shlex.split(given) if isinstance(given, str) else given
+    if not isinstance(overrides, list):
+        raise WorkflowError(f"--config override={given}: write KEY=VALUE, several between blanks")
     scale = str(values.get("scale", "smoke"))
     folder = Path(workflow.basedir) / "config"
     path = Path(scale) if scale.endswith(".yaml") else folder / f"{scale}.yaml"
     if path.is_relative_to(Path.cwd()):
         path = path.relative_to(Path.cwd())
     try:
-        suite = load_suite(path)
+        suite = open_scale(path, overrides)
         check_evaluations(suite)
-        return str(path), suite
+        return str(path), suite, [word for each in overrides for word in ("-o", each)]
     except UserError as error:
         raise WorkflowError(str(error))
 
@@ -56,7 +62,7 @@ def read_suite(values):
 os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**32))
 os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**32))
 
-CONFIG, SUITE = read_suite(config)
+CONFIG, SUITE, OVERRIDES = read_suite(config)
 LAYOUT = Layout.work(SUITE.scale)
 ROOT = str(LAYOUT.root)
 # Where the targets read records and write tables and figures: what runs here makes, or a folder of
@@ -84,6 +90,11 @@ if TARGET != ROOT:
             f"for; run and publish the scale again (make reproduce, make publish), or redraw at the "
             f"commit that its manifest.json names"
         )
+
+
+# A line a finished job, and why one failed. Whether this is a dry run is known later.
+if workflow.is_main_process:
+    attach(logger, TARGET, dry=lambda: workflow.dryrun)
 
 
 wildcard_constraints:
@@ -135,6 +146,12 @@ def launcher(wildcards):
     count = gpus(wildcards.run)
     several = ["torchrun", "--standalone", "--nproc-per-node", str(count), "-m", "tad"]
     return several if count > 1 else ["tad"]
+
+
+def words_of_overrides(wildcards, output):
+    """The options ``-o``. Taking ``output`` keeps them out of what Snakemake compares, so that an
+    override redoes only what depends on it."""
+    return OVERRIDES
 
 
 def options(**values):
@@ -324,11 +341,18 @@ def analogues():
     return [] if settings("fewshot").suite == "paper" else [str(LAYOUT.analogues(corpus))]
 
 
+def own_tasks(wildcards):
+    """The files of the user's own few-shot tasks."""
+    folder = settings("fewshot").tasks
+    files = sorted(Path(folder).rglob("*")) if folder else []
+    return [str(path) for path in files if path.suffix in (".yaml", ".jsonl")]
+
+
 def fewshot_options(wildcards):
     values = settings("fewshot")
     local = [f"{task}={folder}" for task, folder in values.local.items()]
     return [
-        *options(suite=values.suite, batch_size=values.batch_size),
+        *options(suite=values.suite, batch_size=values.batch_size, tasks=values.tasks),
         *(word for folder in analogues() for word in options(analogues=folder)),
         *options(shots=values.shots, limit=values.limit),
         *(["--local", *local] if local else []),

@@ -36,9 +36,10 @@ rule tokenizer:
     threads: 1
     params:
         config=CONFIG,
+        overrides=words_of_overrides,
         spec=lambda w: as_param(SUITE.tokenizers[w.tokenizer]),
     shell:
-        "tad data tokenizer --config {params.config:q} --tokenizer {wildcards.tokenizer:q}"
+        "tad data tokenizer --config {params.config:q} {params.overrides:q} --tokenizer {wildcards.tokenizer:q}"
         " > {log:q} 2>&1"
 
 
@@ -61,9 +62,10 @@ rule pack:
     threads: 1
     params:
         config=CONFIG,
+        overrides=words_of_overrides,
         spec=lambda w: corpus_param(w.corpus),
     shell:
-        "tad data pack --config {params.config:q} --corpus {wildcards.corpus:q}"
+        "tad data pack --config {params.config:q} {params.overrides:q} --corpus {wildcards.corpus:q}"
         " --tokenizer {wildcards.tokenizer:q} > {log:q} 2>&1"
 
 
@@ -86,7 +88,8 @@ rule instructions:
     threads: 1
     params:
         config=CONFIG,
+        overrides=words_of_overrides,
         spec=lambda w: as_param(SUITE.instructions[w.name]),
     shell:
-        "tad instruct --config {params.config:q} --data {wildcards.name:q}"
+        "tad instruct --config {params.config:q} {params.overrides:q} --data {wildcards.name:q}"
         " --tokenizer {wildcards.tokenizer:q} > {log:q} 2>&1"

@@ -93,7 +93,9 @@ rule distill:
         gpu=lambda w: gpus(w.run),
     params:
         config=CONFIG,
+        overrides=words_of_overrides,
         launch=launcher,
         spec=lambda w: as_param(spec_of(w.run)),
     shell:
-        "{params.launch:q} run {wildcards.run:q} --config {params.config:q}" " > {log:q} 2>&1"
+        "{params.launch:q} run {wildcards.run:q} --config {params.config:q} {params.overrides:q}"
+        " > {log:q} 2>&1"

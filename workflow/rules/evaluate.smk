@@ -78,6 +78,7 @@ rule fewshot:
     input:
         subject_files,
         lambda w: analogues(),
+        own_tasks,
     output:
         record=f"{ROOT}/{{subject}}/fewshot.json",
         rows=f"{ROOT}/{{subject}}/fewshot.items.jsonl.gz",

@@ -17,7 +17,8 @@ rule pretrain:
     threads: 1
     params:
         config=CONFIG,
+        overrides=words_of_overrides,
         spec=lambda w: as_param(pretraining_of(w)),
     shell:
-        "tad pretrain --config {params.config:q} --model {wildcards.model:q}"
+        "tad pretrain --config {params.config:q} {params.overrides:q} --model {wildcards.model:q}"
         " --checkpoint {wildcards.checkpoint:q} > {log:q} 2>&1"

@@ -35,7 +35,7 @@ class TaskSpec:
     and split ``examples`` gives the few-shot examples. ``options`` are the answers to choose from,
     ``fields`` what a line of a local JSONL file must have: the names of the dataset on the hub.
     ``analogue`` is the function ("module:name") that makes an item of so many neighbouring
-    ``sentences``.
+    ``sentences``; ``data`` is instead a folder of JSONL items of the user's own, beside the file.
     """
 
     name: str
@@ -51,6 +51,7 @@ class TaskSpec:
     shots: int = 0
     analogue: str | None = None
     sentences: int = 1
+    data: str | None = None
 
     def maker(self) -> Callable[..., dict[str, Any] | None]:
         """The function of ``analogue``. Raises FewshotError if there is none of that name."""
@@ -79,7 +80,8 @@ def _read(path: Path) -> TaskSpec:
     for keys, fault in ((needed - given, "missing"), (given - known, "unknown")):
         if keys:
             raise FewshotError(f"{path}: {min(keys)}: {fault} (keys: {', '.join(sorted(known))})")
-    return TaskSpec(**{**entry, "name": path.stem, "fields": tuple(entry["fields"])})
+    data = {"data": str(path.parent / entry["data"])} if "data" in entry else {}
+    return TaskSpec(**{**entry, **data, "name": path.stem, "fields": tuple(entry["fields"])})
 
 
 def columns() -> dict[str, str]:
@@ -87,8 +89,21 @@ def columns() -> dict[str, str]:
     return {task.name: task.column for task in all_tasks()}
 
 
-def suite_tasks(suite: str) -> list[TaskSpec]:
-    """The tasks of a suite. Raises FewshotError for a name that is not there."""
+def suite_tasks(suite: str, more: str | Path | None = None) -> list[TaskSpec]:
+    """The tasks of a suite, and those in the folder ``more``.
+
+    Raises FewshotError for a name that is not there, and for a task that is there twice.
+    """
     if suite not in SUITES:
         raise FewshotError(f"suite {suite!r} is unknown (allowed: {', '.join(SUITES)})")
-    return [task for task in all_tasks() if task.analogue or not SUITES[suite]]
+    own = all_tasks(Path(more)) if more is not None else []
+    packaged = {task.name: task for task in all_tasks()}
+    if more is not None and not own:
+        raise FewshotError(f"{more}: no task files (NAME.yaml) here")
+    for task in own:
+        if task.name in packaged:
+            raise FewshotError(f"{more}/{task.name}.yaml: there is a task of that name already")
+        if SUITES[suite] and not task.data:
+            raise FewshotError(f"{more}/{task.name}.yaml: data: missing, the folder of its items")
+    tasks = [task for task in packaged.values() if task.analogue or not SUITES[suite]]
+    return sorted(tasks + own, key=lambda task: (task.place, task.name))

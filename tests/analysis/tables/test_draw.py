@@ -81,6 +81,18 @@ def test_a_users_method_and_pair_stand_in_every_table(extended, name):
     assert ("as printed" in text) == (name in ("table1", "table4"))
 
 
+@pytest.mark.parametrize("name", ["table1", "table2", "table4"])
+def test_a_table_of_other_pairs_alone_says_nothing_of_the_papers_rows(extended, name):
+    suite, root = extended
+    select = suite.select.model_copy(update={"pairs": ["mine_1b"]})
+    item = suite.items[name].model_copy(update={"pairs": ["mine_1b"]})
+    update = {"select": select, "items": {**suite.items, name: item}}
+    write(name, suite.model_copy(update=update), root)
+    text = (root / "tables" / f"{name}.md").read_text()
+    for word in ("as printed", "Rows of the paper", "The paper quotes"):
+        assert word not in text
+
+
 def test_and_in_figures(extended):
     suite, root = extended
     draw_figure("figure1", suite, root)

@@ -64,3 +64,39 @@ def test_tables_may_ask_without_the_libraries():
     code = "import sys, eval.fewshot.tasks as t; t.columns(); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+OWN = tasks.Path(__file__).parents[3] / "config" / "new" / "tasks"
+
+
+def test_tasks_of_a_folder_of_ones_own_stand_beside_the_packaged():
+    packaged = [task.name for task in suite_tasks("smoke")]
+    found = suite_tasks("smoke", OWN)
+    assert [task.name for task in found] == [*packaged, "capitals"]
+    assert found[-1].data == str(OWN / "capitals")
+    assert "capitals" in [task.name for task in suite_tasks("paper", OWN)]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        (None, "", "no task files"),
+        ("piqa", EXTRA, "piqa.yaml: there is a task of that name already"),
+        ("boolx", EXTRA, "boolx.yaml: data: missing"),
+        ("boolx", EXTRA.replace("place: 9", "plaec: 9"), "boolx.yaml: plaec: unknown"),
+    ],
+)
+def test_a_wrong_folder_of_ones_own_is_refused(tmp_path, name, text, message):
+    if name:
+        (tmp_path / f"{name}.yaml").write_text(text)
+    with pytest.raises(FewshotError, match=message):
+        suite_tasks("smoke", tmp_path)
+
+
+def test_items_of_ones_own_are_scored(folders):
+    from eval.fewshot.evaluate import FewshotSuite
+
+    suite = FewshotSuite("smoke", analogues=folders / "analogues", tasks=OWN)
+    asked = suite.tasks["capitals"].instances
+    assert len(asked) == 4 * 4 and "capital of France" in asked[0].args[0]
+    assert suite.folders["piqa"] == folders / "analogues" / "piqa"

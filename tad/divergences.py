@@ -51,10 +51,8 @@ def forward_kl(
     Takes (B, N, V) logits and returns (B, N). Raises LossError for shapes that do not agree and
     for a temperature that is not positive.
     """
-    student, teacher, restore = _valid_rows(student_logits, teacher_logits, temperature, mask)
-    student_logp = F.log_softmax(student / temperature, -1)
-    teacher_logp = F.log_softmax(teacher / temperature, -1)
-    return restore(_kl(teacher_logp, student_logp) * temperature**2)
+    student, teacher, restore = _logs(student_logits, teacher_logits, temperature, mask)
+    return restore(_kl(teacher, student))
 
 
 def reverse_kl(
@@ -70,15 +68,8 @@ def reverse_kl(
     cannot, the value is +inf and the gradient is that of the remaining columns. Raises LossError
     as `forward_kl` does.
     """
-    student, teacher, restore = _valid_rows(student_logits, teacher_logits, temperature, mask)
-    student_logp = F.log_softmax(student / temperature, -1)
-    teacher_logp = F.log_softmax(teacher / temperature, -1)
-    # An infinite log ratio would turn into inf - inf in the backward of log_softmax, so those
-    # columns are left out of the graph and their infinity is added to the value.
-    banned = teacher_logp.isneginf() & (student_logp.detach().exp() > 0)
-    value = _kl(student_logp, torch.where(banned, student_logp.detach(), teacher_logp))
-    infinite = torch.where(banned.any(-1), math.inf, 0.0)
-    return restore(value * temperature**2 + infinite)
+    student, teacher, restore = _logs(student_logits, teacher_logits, temperature, mask)
+    return restore(_reverse(student, teacher))
 
 
 def tail_aware(
@@ -107,9 +98,28 @@ def tail_aware(
     alpha = split.log_tail_teacher.exp()
     weight = tail_weight(restore(alpha), beta, mask=mask, segment_ids=segment_ids)
     weight = weight.flatten() if mask is None else weight[mask.bool()]
-    # alpha = 0 with an infinite D2 is a tail that the teacher does not have: 0, not NaN.
-    tail = torch.where(alpha > 0, weight * alpha * split.d2, 0.0)
-    return restore((split.d1 + tail) * temperature**2)
+    return restore(_with_tail(split, weight) * temperature**2)
+
+
+def tail_weighted(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    *,
+    k: int = 10,
+    beta: float = 2.0,
+    temperature: float = 1.0,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """D1 + beta * alpha_K * D2 of each token, in nats: `tail_aware` without normalisation.
+
+    The two-term loss that Section 2 writes down before Eq. 3, of which it says that beta is
+    difficult to set and "the loss does not converge"; with beta = 1 it is `forward_kl`. No token
+    depends on another. Takes (B, N, V) logits and returns (B, N). Raises LossError as `tail_aware`.
+    """
+    _check_beta(beta)
+    student, teacher, restore = _valid_rows(student_logits, teacher_logits, temperature, mask)
+    split = split_kl(student / temperature, teacher / temperature, top_k_set(teacher, k))
+    return restore(_with_tail(split, beta) * temperature**2)
 
 
 def decoupled(
@@ -136,6 +146,116 @@ def decoupled(
     ids = labels[mask].unsqueeze(-1)
     split = split_kl(student / temperature, teacher / temperature, ids)
     return restore((alpha * split.d1 + beta * split.d2) * temperature**2)
+
+
+# --- Other divergences of the field: P is the teacher's distribution, Q the student's -------------
+
+
+def generalised_js(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    *,
+    beta: float = 0.5,
+    temperature: float = 1.0,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Generalised Jensen-Shannon divergence of each token (Agarwal et al. 2024, "GKD"), in nats.
+
+    beta * KL(P || M) + (1 - beta) * KL(Q || M) with M = beta * P + (1 - beta) * Q and `beta` in
+    (0, 1), as that paper writes it; 0.5 is the Jensen-Shannon divergence. Divided by beta it tends
+    to `forward_kl` as beta -> 0, divided by 1 - beta to `reverse_kl` as beta -> 1. It is never more
+    than log 2, also where one model alone has a token. Takes (B, N, V) logits and returns (B, N).
+    Raises LossError as `forward_kl`, and for beta out of range.
+    """
+    _check_share("beta", beta)
+    student, teacher, restore = _logs(student_logits, teacher_logits, temperature, mask)
+    mixed = _mixture(teacher, student, beta)
+    return restore(beta * _kl(teacher, mixed) + (1 - beta) * _kl(student, mixed))
+
+
+def skewed_kl(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    *,
+    alpha: float = 0.1,
+    temperature: float = 1.0,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Skewed KL of each token, KL(P || alpha * P + (1 - alpha) * Q), in nats.
+
+    Ko et al. (2024, "DistiLLM"), who use `alpha` = 0.1; alpha -> 0 is `forward_kl`. It is
+    never more than -log(alpha). Takes (B, N, V) logits and returns (B, N). Raises LossError as
+    `forward_kl`, and for alpha outside (0, 1).
+    """
+    _check_share("alpha", alpha)
+    student, teacher, restore = _logs(student_logits, teacher_logits, temperature, mask)
+    return restore(_kl(teacher, _mixture(teacher, student, alpha)))
+
+
+def skewed_reverse_kl(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    *,
+    alpha: float = 0.1,
+    temperature: float = 1.0,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Skewed reverse KL of each token, KL(Q || (1 - alpha) * P + alpha * Q), in nats.
+
+    Of the paper of `skewed_kl`, with its `alpha`; alpha -> 0 is `reverse_kl`. It is never more than
+    -log(alpha). Takes (B, N, V) logits and returns (B, N). Raises LossError as `skewed_kl`.
+    """
+    _check_share("alpha", alpha)
+    student, teacher, restore = _logs(student_logits, teacher_logits, temperature, mask)
+    return restore(_kl(student, _mixture(student, teacher, alpha)))
+
+
+def adaptive_kl(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    *,
+    mu: float = 0.5,
+    temperature: float = 1.0,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Adaptive KL of each token (Wu et al. 2025), in nats.
+
+    h * KL(P || Q) + (1 - h) * KL(Q || P), where the head is the fewest likeliest tokens of the
+    teacher that hold a mass of `mu`, in (0, 1), and h the share that the head has in the sum of
+    |P - Q|, a weight without gradient (1/2 where P = Q). So it lies between `forward_kl` and
+    `reverse_kl`. Takes (B, N, V) logits and returns (B, N). Raises LossError as `forward_kl`, and
+    for mu out of range.
+    """
+    _check_share("mu", mu)
+    student, teacher, restore = _logs(student_logits, teacher_logits, temperature, mask)
+    with torch.no_grad():
+        ranked, ids = teacher.exp().sort(dim=-1, descending=True, stable=True)
+        gaps = (ranked - student.exp().gather(-1, ids)).abs_()
+        below = ranked.cumsum(-1).sub_(ranked) < mu  # the mass of those before it
+        head, whole = (gaps * below).sum(-1), gaps.sum(-1)
+        share = torch.where(whole > 0, head / whole, 0.5)
+    # A weight of 0 beside an infinite divergence is 0, not NaN.
+    forward = torch.where(share > 0, share * _kl(teacher, student), 0.0)
+    return restore(forward + torch.where(share < 1, (1 - share) * _reverse(student, teacher), 0.0))
+
+
+def jeffreys(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    *,
+    temperature: float = 1.0,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Symmetric KL of each token, (KL(P || Q) + KL(Q || P)) / 2, in nats.
+
+    Half the divergence of Jeffreys (1946), so that near P = Q it is as large as either of them.
+    Takes (B, N, V) logits and returns (B, N). Raises LossError as `forward_kl`.
+    """
+    student, teacher, restore = _logs(student_logits, teacher_logits, temperature, mask)
+    return restore((_kl(teacher, student) + _reverse(student, teacher)) / 2)
+
+
+# --- The other terms of the loss -----------------------------------------------------------------
 
 
 def causal_lm(student_logits: Tensor, labels: Tensor, *, mask: Tensor | None = None) -> Tensor:
@@ -238,8 +358,7 @@ def tail_weight(
     and lets the tail term go to 0 with alpha_K. A sequence without valid tokens has weight 0.
     Raises LossError unless beta is positive and finite and the shapes agree.
     """
-    if not 0 < beta < math.inf:
-        raise LossError(f"beta is {beta}: choose a positive finite weight (the paper uses 2)")
+    _check_beta(beta)
     valid = torch.ones_like(alpha) if mask is None else mask.to(alpha.dtype)
     alpha = alpha if mask is None else alpha.masked_fill(~mask.bool(), 0.0)
     if segment_ids is None:
@@ -259,6 +378,18 @@ def tail_weight(
     return torch.stack(rows)
 
 
+def _with_tail(split: SplitKL, weight: Tensor | float) -> Tensor:
+    """D1 + weight * alpha_K * D2."""
+    alpha = split.log_tail_teacher.exp()
+    # alpha = 0 with an infinite D2 is a tail that the teacher does not have: 0, not NaN.
+    return split.d1 + torch.where(alpha > 0, weight * alpha * split.d2, 0.0)
+
+
+def _check_beta(beta: float) -> None:
+    if not 0 < beta < math.inf:
+        raise LossError(f"beta is {beta}: choose a positive finite weight (the paper uses 2)")
+
+
 def _weight(total: Tensor, count: Tensor, beta: float) -> Tensor:
     mean = (total / count.clamp(min=1)).clamp(min=TAIL_MASS_FLOOR)
     return torch.where(count > 0, beta / mean, 0.0)
@@ -273,6 +404,29 @@ def _kl(p_log: Tensor, q_log: Tensor) -> Tensor:
     p = p_log.exp()
     ratio = torch.where(p > 0, p_log - q_log, 0.0)
     return (p * ratio - p + q_log.exp()).sum(-1)
+
+
+def _reverse(student: Tensor, teacher: Tensor) -> Tensor:
+    """KL(student || teacher) of log-probabilities, infinite where only the student has a token."""
+    # An infinite log ratio would turn into inf - inf in the backward of log_softmax, so those
+    # columns are left out of the graph and their infinity is added to the value.
+    banned = teacher.isneginf() & (student.detach().exp() > 0)
+    value = _kl(student, torch.where(banned, student.detach(), teacher))
+    return value + torch.where(banned.any(-1), math.inf, 0.0)
+
+
+def _mixture(first: Tensor, second: Tensor, share: float) -> Tensor:
+    """log(share * first + (1 - share) * second) of two distributions in logs."""
+    # Where neither has the token, the backward of logaddexp would be NaN.
+    neither = first.isneginf() & second.isneginf()
+    first, second = first.masked_fill(neither, 0.0), second.masked_fill(neither, 0.0)
+    mixed = torch.logaddexp(first + math.log(share), second + math.log1p(-share))
+    return mixed.masked_fill(neither, -math.inf)
+
+
+def _check_share(name: str, value: float) -> None:
+    if not 0 < value < 1:
+        raise LossError(f"{name} is {value}: choose a number between 0 and 1")
 
 
 def _partition(logits: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -312,6 +466,13 @@ def _valid_rows(
         return empty.masked_scatter(mask, values)
 
     return student[mask].to(dtype), teacher.detach()[mask].to(dtype), restore
+
+
+def _logs(student: Tensor, teacher: Tensor, temperature: float, mask: Tensor | None):
+    """As `_valid_rows`, but log-probabilities at the temperature; the way back takes its square."""
+    student, teacher, restore = _valid_rows(student, teacher, temperature, mask)
+    student, teacher = (F.log_softmax(x / temperature, -1) for x in (student, teacher))
+    return student, teacher, lambda values: restore(values * temperature**2)
 
 
 def _labelled(labels: Tensor, logits: Tensor, mask: Tensor | None) -> Tensor:

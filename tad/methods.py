@@ -6,61 +6,23 @@ the code alone and name the function in a configuration file::
 
     methods: {my_kl: {divergence: "my_package.losses:my_kl", parameters: {alpha: 0.1}}}
 
-Divergences are named by import path, so that this table needs no torch.
+Divergences are named by import path, so that this table needs no torch. What every method can be
+given besides its own parameters stands in ``SHARED``: ``vanilla_kd-w5``, ``tad-k10-b2-r0.5``.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
-from tad.command import UserError
+from tad.parameters import SHARED, MethodError, Parameter, meaning
 
 Scope = Literal["token", "sequence", "step"]
 Rows = Literal["corpus", "selected", "teacher_text", "own_text"]
-
-
-class MethodError(UserError, ValueError):
-    """A method id, parameter or divergence that is not usable; the message says what is."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Parameter:
-    """A number that a method takes. ``letter`` precedes it in ids: ``tad-k10-b2``.
-
-    Values lie in [``low``, ``high``], or above ``low`` where ``open`` excludes it. Ids and labels
-    of a ``quiet`` parameter leave it out at its default; labels (not ids) do so of a ``usual`` one.
-    """
-
-    letter: str
-    default: float
-    low: float = 0.0
-    high: float = math.inf
-    open: bool = True
-    kind: type = float
-    symbol: str = ""
-    quiet: bool = False
-    usual: bool = False
-
-    def check(self, method: str, name: str, value: float) -> float:
-        """The value in its type. Raises MethodError for one that is out of range."""
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not math.isfinite(value) or self.kind(value) != value:
-            kind = "a whole number" if self.kind is int else "a finite number"
-            raise MethodError(f"{name} is {value!r}: method {method} takes {kind}")
-        below = value <= self.low if self.open else value < self.low
-        if below or value > self.high:
-            least = f"{name} > {self.low:g}" if self.open else f"{name} >= {self.low:g}"
-            most = "" if self.high == math.inf else f" and {name} <= {self.high:g}"
-            raise MethodError(f"{name} is {value:g}: method {method} needs {least}{most}")
-        if self.kind is float and float(f"{value:.6f}") != value:
-            raise MethodError(f"{name}={value!r} has more than six decimals; round it")
-        return self.kind(value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +38,12 @@ class Row:
     corpus, ``selected`` rows of it, text that the teacher wrote ahead of training, or text that the
     student writes during it. ``budget``: the pair's ``tokens``, tokens ``matched`` to the FLOPs of
     TAD, or a ``share`` of them.
-    ``cosine`` is whether the pair's cosine term is added, ``starts_as`` the method whose run of the
-    stage before is the start (None: its own). ``operations`` is its elementwise cost a vocabulary
-    entry, forward and backward. ``label`` is what tables call it, as the paper does if it has it.
+    ``clm`` is whether CLM is in the loss beside the divergence, ``cosine`` whether the cosine term
+    of a pair is, ``starts_as`` the method whose run of the stage before is the start (None: its
+    own).
+    ``operations`` is its elementwise cost a vocabulary entry, forward and backward. ``label`` is
+    what tables call it, as the paper does if it has it; ``control`` marks what is there to be
+    compared with and stands in a block of its own.
     """
 
     name: str
@@ -90,7 +55,9 @@ class Row:
     matched_to: str | None = None
     rows: Rows = "corpus"
     budget: Literal["tokens", "matched", "share"] = "tokens"
+    clm: bool = True
     cosine: bool = True
+    control: bool = False
     starts_as: str | None = None
     operations: int = 6
     colour: str = "#7F7F7F"
@@ -102,6 +69,18 @@ class Row:
     def needs_teacher(self) -> bool:
         """Whether training runs the teacher beside the student."""
         return self.divergence is not None
+
+    @property
+    def shared(self) -> dict[str, Parameter]:
+        """Those of ``SHARED`` that mean something here.
+
+        No weights where there is one term only, of which nothing but the ratio counts for Adam;
+        no budget of its own where the rows are made ahead of training, for the pair's whole one.
+        """
+        without = set() if self.clm and self.needs_teacher else {"c"}
+        without |= set() if self.needs_teacher else {"w"}
+        without |= {"x"} if self.rows in ("selected", "teacher_text") else set()
+        return {key: one for key, one in SHARED.items() if key not in without}
 
     @property
     def example(self) -> str:
@@ -129,6 +108,62 @@ _RKL = {"divergence": "tad.divergences:reverse_kl", "fused": "reverse_kl", "oper
 
 _K = Parameter(letter="k", default=10, low=1, open=False, kind=int, symbol="K")
 _BETA = Parameter(letter="b", default=2.0, symbol="β", usual=True)
+_TAD = {
+    "divergence": "tad.divergences:tail_aware",
+    "fused": "tail_aware",
+    "scope": "sequence",
+    "operations": 22,
+    "parameters": {"k": _K, "beta": _BETA},
+}
+
+_VANILLA = Row(name="vanilla_kd", label="Vanilla KD", **_KL, colour=_BLUE, line="--")
+_REVERSE = Row(name="rkl", label="RKL", **_RKL, colour=_GREEN, line="-.", marker="^")
+# Zhao et al. (2022), with the weights of that paper.
+_DKD = Row(name="dkd", label="DKD", divergence="tad.divergences:decoupled", fused="decoupled",
+    operations=20, colour=_PURPLE, line=":", marker="v",
+    parameters={
+        "alpha": Parameter(letter="a", default=1.0, symbol="α", quiet=True),
+        "beta": Parameter(letter="b", default=8.0, symbol="β", quiet=True),
+    })  # fmt: skip
+
+# Other divergences of the field, each with the values of its paper; sources: tad.divergences.
+_SKEW = Parameter(letter="a", default=0.1, high=1.0, symbol="α", quiet=True)
+_FIELD = (
+    Row(name="gjsd", label="Generalised JSD", divergence="tad.divergences:generalised_js",
+        operations=34, colour=_ORANGE, line="-.", marker="p",
+        parameters={"beta": Parameter(letter="b", default=0.5, high=1.0, symbol="β", quiet=True)}),
+    Row(name="skl", label="Skewed KL", divergence="tad.divergences:skewed_kl", operations=28,
+        colour=_SKY, line="-.", marker="<", parameters={"alpha": _SKEW}),
+    Row(name="srkl", label="Skewed RKL", divergence="tad.divergences:skewed_reverse_kl",
+        operations=28, colour=_GREEN, line="--", marker=">", parameters={"alpha": _SKEW}),
+    Row(name="akl", label="Adaptive KL", divergence="tad.divergences:adaptive_kl", operations=48,
+        colour=_PURPLE, line="-.", marker="h",
+        parameters={"mu": Parameter(letter="m", default=0.5, high=1.0, symbol="μ", quiet=True)}),
+    Row(name="jeffreys", label="Jeffreys", divergence="tad.divergences:jeffreys",
+        operations=28, colour=_BLACK, line="-.", marker="X"),
+)  # fmt: skip
+
+
+def _matched(row: Row, **look: str) -> Row:
+    """A control: a divergence at the value that TAD has at each step, so only the shape differs.
+
+    Its parameters are those of TAD; its divergence keeps its own at their defaults, which a closed
+    form would not know.
+    """
+    values = {key: replace(one, quiet=True) for key, one in _TAD["parameters"].items()}
+    return replace(
+        row,
+        name=f"{row.name}_matched",
+        label=f"{row.label}, matched",
+        scope="step",
+        matched_to="tad",
+        parameters=values,
+        fused=None if row.parameters else row.fused,
+        operations=row.operations + _TAD["operations"],
+        control=True,
+        **{"line": ":"} | look,
+    )
+
 
 ROWS: dict[str, Row] = {
     row.name: row
@@ -136,26 +171,15 @@ ROWS: dict[str, Row] = {
         Row(name="clm", label="CLM (no KD)", colour=_GREY, line=":", marker="x"),
         Row(name="clm_matched", label="CLM (Mat.)", budget="matched", colour=_GREY, line="-.",
             marker="+"),
-        Row(name="vanilla_kd", label="Vanilla KD", **_KL, colour=_BLUE, line="--"),
+        _VANILLA,
         Row(name="vanilla_kd_nocosine", label="Vanilla KD, no cosine", **_KL, cosine=False,
-            colour=_SKY, line="--"),
-        Row(name="rkl", label="RKL", **_RKL, colour=_GREEN, line="-.", marker="^"),
-        Row(name="rkl_nocosine", label="RKL, no cosine", **_RKL, cosine=False, colour=_SKY,
-            line="-.", marker="^"),
-        Row(name="tad", label="TAD", divergence="tad.divergences:tail_aware", fused="tail_aware",
-            scope="sequence", operations=22, colour=_VERMILION, marker="s",
-            parameters={"k": _K, "beta": _BETA}),
-        # A control: KL at the weight that TAD has at each step, so that only the shape differs.
-        Row(name="vanilla_kd_matched", label="Vanilla KD, matched", **_KL | {"operations": 38},
-            scope="step", matched_to="tad", colour=_BLUE, line=":", marker="d",
-            parameters={"k": replace(_K, quiet=True), "beta": replace(_BETA, quiet=True)}),
-        # Zhao et al. (2022), with the weights of that paper.
-        Row(name="dkd", label="DKD", divergence="tad.divergences:decoupled", fused="decoupled",
-            operations=20, colour=_PURPLE, line=":", marker="v",
-            parameters={
-                "alpha": Parameter(letter="a", default=1.0, symbol="α", quiet=True),
-                "beta": Parameter(letter="b", default=8.0, symbol="β", quiet=True),
-            }),
+            control=True, colour=_SKY, line="--"),
+        _REVERSE,
+        Row(name="rkl_nocosine", label="RKL, no cosine", **_RKL, cosine=False, control=True,
+            colour=_SKY, line="-.", marker="^"),
+        Row(name="tad", label="TAD", **_TAD, colour=_VERMILION, marker="s"),
+        _matched(_VANILLA, marker="d"),
+        _DKD,
         Row(name="miniplm", label="MiniPLM", rows="selected", colour=_ORANGE, line="--",
             marker="D"),
         Row(name="seq_kd", label="Seq-KD", rows="teacher_text", colour=_SKY, line=":", marker="P"),
@@ -163,6 +187,22 @@ ROWS: dict[str, Row] = {
             colour=_BLACK, line=":", marker="*"),
         # Section 3.4: instruction data after plain pre-training.
         Row(name="sft", label="CLM + SFT", starts_as="clm", colour=_GREY, line="--", marker="x"),
+        # Controls: the divergences alone, TAD without one of its parts.
+        Row(name="kd_only", label="Vanilla KD, no CLM", **_KL, clm=False, control=True,
+            colour=_BLUE, marker="o"),
+        Row(name="tad_only", label="TAD, no CLM", **_TAD, clm=False, control=True,
+            colour=_VERMILION, line="--", marker="s"),
+        Row(name="tad_nocosine", label="TAD, no cosine", **_TAD, cosine=False, control=True,
+            colour=_SKY, marker="s"),
+        # Before Eq. 3 the paper says that without the mean of alpha_K "the loss does not converge".
+        Row(name="tad_nonorm", label="TAD, not normalised",
+            **_TAD | {"divergence": "tad.divergences:tail_weighted", "fused": "tail_weighted",
+                      "scope": "token"},
+            control=True, colour=_VERMILION, line=":", marker="s"),
+        *_FIELD,
+        _matched(_REVERSE, line="-.", marker="d"),
+        _matched(_DKD, line="-."),
+        *(_matched(row) for row in _FIELD),
     )
 }  # fmt: skip
 """All methods by name, in the order in which runs and rows are listed; ``register`` adds to it."""
@@ -191,7 +231,8 @@ def register(
 
     ``parameters`` are its keyword arguments with their defaults, positive numbers, which its ids
     always name. The same name again replaces a method registered before. Raises MethodError for a
-    name of this table, and for names or import paths that are not well formed.
+    name of this table, for names or import paths that are not well formed, and for a parameter that
+    has the name of one in ``SHARED``.
     """
     known = ROWS.get(name)
     if known is not None and not known.custom:
@@ -202,6 +243,8 @@ def register(
                 f"methods.{name}: {text!r}: use lower-case letters, digits and '_', a letter "
                 "first, and no digit at the end of a parameter"
             )
+    for key in set(parameters or {}) & set(SHARED):
+        raise MethodError(f"methods.{name}: {key!r} is a parameter of every method; rename yours")
     if not re.fullmatch(r"[\w.]+:\w+", divergence):
         raise MethodError(f"methods.{name}.divergence: {divergence!r}: write module:function")
     customs = [row for row in ROWS.values() if row.custom and row.name != name]
@@ -238,12 +281,15 @@ def row(name: str) -> Row:
 class Method:
     """A method with its parameters; ``str(method)`` is its id, as in paths: ``tad-k10-b2``.
 
-    ``values`` are those of the row's parameters in its order; none means the defaults.
-    ``method["k"]`` is one of them. Raises MethodError for an unknown name or a value out of range.
+    ``values`` are those of the row's parameters in its order, ``shared_values`` those of
+    ``tad.parameters.SHARED``; none means the defaults. ``method["k"]`` is one of the first,
+    ``method.shared["w"]`` of the second. Raises MethodError for an unknown name or a value out of
+    range.
     """
 
     name: str
     values: tuple[float, ...] = ()
+    shared_values: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         known = row(self.name).parameters
@@ -251,20 +297,32 @@ class Method:
         if len(values) != len(known):
             names = ", ".join(known) or "none"
             raise MethodError(f"method {self.name!r}: {len(values)} values for parameters: {names}")
-        checked = [
-            p.check(self.name, k, v) for (k, p), v in zip(known.items(), values, strict=True)
-        ]
-        object.__setattr__(self, "values", tuple(checked))
+        object.__setattr__(self, "values", self._checked(known, values))
+        shared = self.shared_values or tuple(one.default for one in SHARED.values())
+        object.__setattr__(self, "shared_values", self._checked(SHARED, shared))
+        for key, value in self.shared.items():
+            if value != SHARED[key].default and key not in self.row.shared:
+                raise MethodError(f"method {self.name} takes no {key} ({meaning(key)})")
+
+    def _checked(
+        self, known: Mapping[str, Parameter], values: tuple[float, ...]
+    ) -> tuple[float, ...]:
+        pairs = zip(known.items(), values, strict=True)
+        return tuple(one.check(self.name, key, value) for (key, one), value in pairs)
 
     @classmethod
     def of(cls, name: str, **parameters: float) -> Self:
         """``Method.of("tad", k=5)``; what is not given has its default. Raises MethodError."""
         known = row(name).parameters
         for key in parameters:
-            if key not in known:
+            if key not in (*known, *SHARED):
                 allowed = ", ".join(known) or "it has none"
                 raise MethodError(f"method {name!r} has no parameter {key!r} (allowed: {allowed})")
-        return cls(name, tuple(parameters.get(k, one.default) for k, one in known.items()))
+        own, shared = (
+            tuple(parameters.get(key, one.default) for key, one in table.items())
+            for table in (known, SHARED)
+        )
+        return cls(name, own, shared)
 
     @classmethod
     def named(cls, method: str | Method, **parameters: float) -> Method:
@@ -280,10 +338,20 @@ class Method:
         return cls.parse(method) if isinstance(method, str) else method
 
     @classmethod
+    def of_loss(cls, method: str | Method, **parameters: float) -> Method:
+        """The same where no run is: raises MethodError for a learning rate or budget too."""
+        found = cls.named(method, **parameters)
+        if found != found.loss:
+            raise MethodError(
+                f"method {found}: a loss has no learning rate or budget; write {found.loss}"
+            )
+        return found
+
+    @classmethod
     def parse(cls, text: str) -> Self:
-        """Read an id: ``clm``, ``vanilla_kd``, ``tad-k10-b2``. Raises MethodError."""
+        """Read an id: ``clm``, ``vanilla_kd-w5``, ``tad-k10-b2``. Raises MethodError."""
         name, *parts = text.split("-")
-        known = row(name).parameters
+        known = {**row(name).parameters, **row(name).shared}
         letters = {one.letter: key for key, one in known.items()}
         values: dict[str, float] = {}
         for part in parts:
@@ -306,33 +374,50 @@ class Method:
 
     @property
     def parameters(self) -> dict[str, float]:
-        """All values by name."""
+        """The values of the row's own parameters by name."""
         return dict(zip(self.row.parameters, self.values, strict=True))
+
+    @property
+    def shared(self) -> dict[str, float]:
+        """The values of ``SHARED`` by name: ``w``, ``c``, ``r``, ``x``."""
+        return dict(zip(SHARED, self.shared_values, strict=True))
+
+    @property
+    def weights(self) -> tuple[float, float]:
+        """Of CLM and of the divergence in the loss."""
+        return self.shared["c"] if self.row.clm else 0.0, self.shared["w"]
+
+    @property
+    def loss(self) -> Method:
+        """Itself without learning rate and budget, which are of a run and not of a loss."""
+        return Method.of(self.name, **self.parameters, w=self.shared["w"], c=self.shared["c"])
+
+    @property
+    def control(self) -> bool:
+        """Whether its row is a control, or one of the shared values is not the default."""
+        return self.row.control or self != replace(self, shared_values=())
 
     def __getitem__(self, name: str) -> float:
         return self.parameters[name]
 
+    def _named(self) -> list[tuple[Parameter, float]]:
+        """All parameters with their values, but for quiet ones at their default."""
+        known = [*self.row.parameters.values(), *SHARED.values()]
+        pairs = zip(known, self.values + self.shared_values, strict=True)
+        return [(one, value) for one, value in pairs if not one.quiet or value != one.default]
+
     @property
     def label(self) -> str:
         """How tables and legends call it, as the paper does: ``TAD (K = 10)``."""
-        known = self.row.parameters
         shown = [
-            f"{known[key].symbol} = {value:g}"
-            for key, value in self.parameters.items()
-            if not (known[key].usual or known[key].quiet) or value != known[key].default
+            one.shown.format(symbol=one.symbol, value=value)
+            for one, value in self._named()
+            if not one.usual or value != one.default
         ]
         return f"{self.row.label} ({', '.join(shown)})" if shown else self.row.label
 
     def __str__(self) -> str:
-        known = self.row.parameters
-        return "-".join(
-            [self.name]
-            + [
-                f"{known[key].letter}{_written(value)}"
-                for key, value in self.parameters.items()
-                if not known[key].quiet or value != known[key].default
-            ]
-        )
+        return "-".join([self.name] + [one.text(value) for one, value in self._named()])
 
     def divergence(self) -> Callable[..., Any]:
         """The function of logits: ``f(student, teacher, mask=..., labels=...)`` -> (B, N), in nats.
@@ -370,14 +455,12 @@ def _form(name: str) -> str:
     known = row(name).parameters.items()
     shown = [f"-{one.letter}{key.upper()}" for key, one in known if not one.quiet]
     quiet = [f"[-{one.letter}{key.upper()}]" for key, one in known if one.quiet]
-    return f"write {name}{''.join(shown + quiet)}, for example {row(name).example}"
+    shared = " ".join(f"-{key}{key.upper()}" for key in row(name).shared)
+    form = f"write {name}{''.join(shown + quiet)}, for example {row(name).example}"
+    return f"{form} ({shared} may follow)"
 
 
 def _whole(text: str, digits: str) -> int:
     if not digits.isdigit():
         raise MethodError(f"method {text!r}: {digits} must be a whole number")
     return int(digits)
-
-
-def _written(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{value:.6f}".rstrip("0").rstrip(".")

@@ -25,6 +25,10 @@ RECORDS = {
     "figure1": ("train.jsonl",),
     "heldout": ("heldout.json",),
     "ablations": ("heldout.json",),
+    "primary": ("heldout.json", "calibration.json", "fewshot.json"),
+    "controls": ("heldout.json", "calibration.json"),
+    "divergences": ("heldout.json", "calibration.json"),
+    "budgets": ("train.jsonl", "heldout.json"),
 }
 """Files of every run of an item that its table or figure reads."""
 

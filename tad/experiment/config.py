@@ -29,6 +29,7 @@ from tad.experiment.schema import (
     Positive,
     Pretraining,
     Reference,
+    Seed,
     Select,
     Stage,
     Strict,
@@ -46,7 +47,7 @@ class Suite(Strict):
     """Both files, merged and checked. Raises ConfigError through ``load_suite``."""
 
     scale: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*$")]
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    seeds: Annotated[list[Seed], Field(min_length=1)]
     max_epochs: Positive = 1.0
     warm_jobs: bool = False
     select: Select
@@ -79,7 +80,8 @@ class Suite(Strict):
                     parsed = Method.parse(method)
                     # Without the cosine term where it never was is the method itself.
                     if self.pairs[pair].hidden_cosine or parsed.row.cosine:
-                        found |= {RunId(entry.stage, pair, parsed, seed) for seed in self.seeds}
+                        seeds = self.seeds_of(name)
+                        found |= {RunId(entry.stage, pair, parsed, seed) for seed in seeds}
         pairs, methods = list(self.pairs), list(ROWS)
         return sorted(
             found,
@@ -92,10 +94,20 @@ class Suite(Strict):
             ),
         )
 
+    def seeds_of(self, item: str) -> list[int]:
+        """The seeds of an item's runs."""
+        return self.items[item].seeds or self.seeds
+
+    def teacher(self, pair: str, seed: int) -> str:
+        """The model that the runs of a pair and seed learn from."""
+        others = self.pairs[pair].teachers_of_seeds.items()
+        return next((m for m, seeds in others if seed in seeds), self.pairs[pair].teacher)
+
     def teachers(self, item: str) -> list[str]:
-        """The teachers of an item's selected pairs, in the item's order."""
-        pairs = [self.pairs[pair] for pair in self.items[item].pairs if pair in self.select.pairs]
-        return list(dict.fromkeys(pair.teacher for pair in pairs))
+        """The teachers of an item's selected pairs and its seeds, in the item's order."""
+        pairs = [pair for pair in self.items[item].pairs if pair in self.select.pairs]
+        seeds = self.seeds_of(item)
+        return list(dict.fromkeys(self.teacher(pair, seed) for pair in pairs for seed in seeds))
 
     def checkpoints(self, item: str) -> list[tuple[str, str]]:
         """The (model, checkpoint) rows of an item whose model starts a selected pair."""
@@ -252,12 +264,37 @@ def _check_names(suite: Suite, path: Path) -> None:
         known(f"baselines.miniplm.reference.{stage}", model, suite.models)
     for name, pair in suite.pairs.items():
         known(f"pairs.{name}.teacher", pair.teacher, suite.models)
+        _check_teachers(suite, path, name, known)
         if pair.student.model is not None:
             known(f"pairs.{name}.student.model", pair.student.model, suite.models)
             for stage, point in pair.student.start.items():
                 points = suite.models[pair.student.model].checkpoints
                 known(f"pairs.{name}.student.start.{stage}", point, points)
     _check_selected(suite, path, known)
+
+
+def _check_teachers(suite: Suite, path: Path, name: str, known: Any) -> None:
+    """A pair's other teachers are of one make with the first, and a seed has one.
+
+    FLOPs, data and the shape of the student follow from the first. Raises ConfigError.
+    """
+    pair, key = suite.pairs[name], f"pairs.{name}.teachers_of_seeds"
+    there = sorted({seed for item in suite.items for seed in suite.seeds_of(item)})
+    first, taken = suite.models[pair.teacher], set()
+    for model, seeds in pair.teachers_of_seeds.items():
+        known(key, model, suite.models)
+        other = suite.models[model]
+        for field in ("family", "tokenizer", "shape"):
+            if getattr(other, field) != getattr(first, field):
+                raise ConfigError(
+                    f"{path}: {key}: {model} has another {field} than {pair.teacher}; teachers of "
+                    "one pair differ in their weights alone"
+                )
+        for seed in seeds:
+            known(f"{key}.{model}", seed, there)
+            if seed in taken:
+                raise ConfigError(f"{path}: {key}.{model}: seed {seed} has two teachers")
+            taken.add(seed)
 
 
 def _check_selected(suite: Suite, path: Path, known: Any) -> None:
@@ -277,7 +314,9 @@ def _check_selected(suite: Suite, path: Path, known: Any) -> None:
         _check_budgets(suite, path, model)
     for run in suite.runs():
         pair = suite.pairs[run.pair]
-        models = [pair.teacher] + ([pair.student.model] if pair.student.model else [])
+        models = [suite.teacher(run.pair, run.seed)] + (
+            [pair.student.model] if pair.student.model else []
+        )
         for model in models:
             known(f"models.{model}.tokenizer", suite.models[model].tokenizer, suite.tokenizers)
         stage = suite.stages[run.stage]

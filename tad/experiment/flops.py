@@ -353,11 +353,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _print_pairs(suite: Suite, conventions: Conventions) -> None:
     """PetaFLOPs of a million tokens, a pair a line and a method a column."""
-    methods = [
-        row.name
-        for row in ROWS.values()
-        if row.cosine and not row.matched_to and row.budget != "matched"
-    ]
+    methods = [row.name for row in ROWS.values() if not row.control and row.budget != "matched"]
     print(f"{'pair':<20}" + "".join(f" {method:>11}" for method in methods) + f"{'matched':>10}")
     for pair in suite.select.pairs:
         cells = [f"{petaflops(suite, pair, m, conventions):12.4g}" for m in methods]

@@ -13,6 +13,7 @@ from tad.experiment.families import Family
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0)]
 Stage = Literal["scratch", "continued", "math", "supervised"]
 
 
@@ -67,13 +68,15 @@ class Checkpoint(Strict):
 class Model(Strict):
     """A teacher, or a model that a student starts from. Checkpoints are listed earliest first.
 
-    ``corpus`` is what it is pre-trained on here, by default that of ``pretraining``.
+    ``corpus`` is what it is pre-trained on here, and ``seed`` the seed of that, by default those of
+    ``pretraining``.
     """
 
     family: Family
     tokenizer: str
     shape: Shape
     corpus: str | None = None
+    seed: Seed | None = None
     checkpoints: Annotated[dict[str, Checkpoint], Field(min_length=1)]
 
 
@@ -96,6 +99,8 @@ class Student(Strict):
 class Pair(Strict):
     """A teacher and a student, with the token budget of each stage the pair takes part in.
 
+    Runs of the seeds in ``teachers_of_seeds`` (model: seeds) learn from that model instead, which
+    differs from ``teacher`` in its weights alone.
     ``hidden_cosine`` adds the cosine loss on last hidden states (Section 3.2.2). ``gpus`` is how
     many the pair trains on where there are GPUs (Appendix A). ``printed`` is what the paper calls
     the student and ``printed_size`` what it says of its size, if the pair is in the paper.
@@ -103,6 +108,7 @@ class Pair(Strict):
 
     printed: str | None = None
     teacher: str
+    teachers_of_seeds: dict[str, list[Seed]] = {}
     student: Student
     tokens: dict[Stage, Count]
     hidden_cosine: bool = False
@@ -191,7 +197,7 @@ class Training(Loop):
 class Pretraining(Loop):
     """How the models of a scale are pre-trained (plain next-token prediction)."""
 
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
 
 
 class Corpus(Strict):
@@ -215,7 +221,7 @@ class Corpus(Strict):
     tokens: Count
     validation_tokens: Count
     validation_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.02
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -265,7 +271,7 @@ class Instructions(Strict):
     sources: Annotated[list[InstructionSource], Field(min_length=1)]
     examples: Count
     validation_examples: Count
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
 
 
 class Tokenizer(Strict):
@@ -304,13 +310,15 @@ class Item(Strict):
     """A table or figure: the runs behind it, in the paper's row order.
 
     ``checkpoints`` (model/checkpoint) are evaluated as they are, and so are the ``references`` that
-    stand below each pair. ``title`` heads the table.
+    stand below each pair. ``title`` heads the table. ``seeds`` are those of its runs, by default
+    the scale's.
     """
 
     title: str | None = None
     stage: Stage
     pairs: list[str]
     methods: list[str]
+    seeds: Annotated[list[Seed], Field(min_length=1)] | None = None
     checkpoints: list[str] = []
     references: dict[str, list[str]] = {}
 

@@ -100,16 +100,19 @@ def run_spec(suite: Suite, run: RunId) -> RunSpec:
     """Resolve a run. Raises ConfigError if the suite does not have it, or cannot train it."""
     suite.check_run(run)
     pair, training = suite.pairs[run.pair], suite.stages[run.stage]
+    teacher = suite.teacher(run.pair, run.seed)
     layout = Layout.work(suite.scale)
     student = pair.student
-    tokenizer = suite.models[student.model or pair.teacher].tokenizer
-    optimisation = _optimisation(training, _steps(suite, run), run.seed)
+    tokenizer = suite.models[student.model or teacher].tokenizer
+    optimisation = _optimisation(
+        training, _steps(suite, run), run.seed, rate=run.method.shared["r"]
+    )
     sequences = optimisation.steps * optimisation.batch_size
     return RunSpec(
         run=str(run),
         data=str(layout.tokens(training.corpus, tokenizer)),
         tokenizer=str(layout.tokenizer(tokenizer)),
-        teacher=weights(suite, pair.teacher, last_checkpoint(suite, pair.teacher)),
+        teacher=weights(suite, teacher, last_checkpoint(suite, teacher)),
         shape=student.shape,
         start=_start(suite, run),
         temperature=training.temperature,
@@ -170,27 +173,28 @@ def _steps(suite: Suite, run: RunId) -> int:
     if training.corpus not in suite.instructions:
         raise ConfigError(f"run {run}: instructions.{training.corpus} is not in this scale's file")
     examples = suite.instructions[training.corpus].examples
-    return training.epochs * examples // training.batch_size
+    return int(run.method.shared["x"] * training.epochs * examples) // training.batch_size
 
 
 def token_budget(suite: Suite, run: RunId) -> int:
-    """Tokens that a run may train on: its pair's, for ``clm_matched`` what TAD's FLOPs buy, for
-    ``minillm`` its share.
+    """Tokens that a run may train on, times the ``x`` of its method: its pair's, for
+    ``clm_matched`` what TAD's FLOPs buy, for ``minillm`` its share.
 
     Raises ConfigError where that is more text than there is.
     """
-    tokens = suite.pairs[run.pair].tokens[run.stage]
-    if run.method.row.budget == "share":
-        return int(tokens * suite.baselines.minillm.token_share)
-    if run.method.row.budget != "matched":
-        return tokens
-    tokens = matched_tokens(suite, run.pair, stage=run.stage)
+    budget, tokens = run.method.row.budget, suite.pairs[run.pair].tokens[run.stage]
+    if budget == "share":
+        tokens = int(tokens * suite.baselines.minillm.token_share)
+    elif budget == "matched":
+        tokens = matched_tokens(suite, run.pair, stage=run.stage)
+    tokens = int(tokens * run.method.shared["x"])
     corpus = suite.stages[run.stage].corpus
     limit = int(suite.corpora[corpus].tokens * suite.max_epochs)
     if tokens > limit:
+        why = "have the FLOPs of TAD" if budget == "matched" else "are its budget"
         raise ConfigError(
-            f"run {run}: {tokens} tokens have the FLOPs of TAD, but max_epochs="
-            f"{suite.max_epochs:g} passes over corpora.{corpus}.tokens hold {limit}: raise either"
+            f"run {run}: {tokens} tokens {why}, but max_epochs={suite.max_epochs:g} passes over "
+            f"corpora.{corpus}.tokens hold {limit}: raise either"
         )
     return tokens
 
@@ -218,7 +222,7 @@ def pretrain_spec(suite: Suite, model: str, checkpoint: str) -> PretrainSpec:
         optimisation=_optimisation(
             pretraining,
             (tokens - skip) // (pretraining.batch_size * pretraining.context),
-            pretraining.seed,
+            pretraining.seed if entry.seed is None else entry.seed,
         ),
     )
 
@@ -261,8 +265,11 @@ def last_checkpoint(suite: Suite, model: str) -> str:
     return list(suite.models[model].checkpoints)[-1]
 
 
-def _optimisation(training: Training | Pretraining, steps: int, seed: int) -> Optimisation:
-    """At least one step."""
+def _optimisation(
+    training: Training | Pretraining, steps: int, seed: int, *, rate: float = 1.0
+) -> Optimisation:
+    """At least one step, at ``rate`` times the learning rate."""
     values = training.model_dump(include=set(Optimisation.model_fields) - {"seed"})
+    values["learning_rate"] *= rate
     values["micro_batch_size"] = training.micro_batch_size or training.batch_size
     return Optimisation(**values, steps=max(1, steps), seed=seed)

@@ -16,8 +16,8 @@ from tad.fused.products import Side, logits_buffer
 
 COPIES = 22
 """Tensors of a chunk's logits that a divergence and its backward may take besides the logits of
-both models. Of `tad.divergences`, `forward_kl` holds 12, `reverse_kl` 13, `tail_aware` 18; the rest
-is for what the allocator keeps (measured: resident memory at a vocabulary of 32,000)."""
+both models. Of `tad.divergences` `tail_aware` and `adaptive_kl` hold the most, 17; the rest is for
+what the allocator keeps (measured: resident memory at a vocabulary of 32,000)."""
 
 
 class AutogradChunk:
@@ -29,7 +29,7 @@ class AutogradChunk:
         self.labelled = self.labels != IGNORE
 
     def forward(self, known: None) -> tuple[Tensor, Tensor]:
-        """CLM and divergence of each position, (T,) float64; keeps the gradients of both."""
+        """CLM and divergence of each position, (T,) float64; keeps the gradients, if wanted."""
         p = self.p
         self.z, self.states = self._logits(p.student, self.work[0])
         teacher, _ = self._logits(p.teacher, self.work[1])
@@ -38,24 +38,27 @@ class AutogradChunk:
         log_p = torch.log_softmax(self.z.t(), -1)
         target = self.labels.clamp(min=0).unsqueeze(1)
         clm = -log_p.gather(1, target)[:, 0].double()
-        self.clm_gradient = log_p.exp_()
-        self.clm_gradient.scatter_add_(1, target, -torch.ones_like(log_p[:, :1]))
-        self.clm_gradient *= self.labelled.unsqueeze(1)
+        if p.differentiate:
+            self.clm_gradient = log_p.exp_()
+            self.clm_gradient.scatter_add_(1, target, -torch.ones_like(log_p[:, :1]))
+            self.clm_gradient *= self.labelled.unsqueeze(1)
         return clm.masked_fill(~self.labelled, 0.0), value.double()
 
-    def _divergence(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    def _divergence(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor | None]:
         """Values (T,) and their gradient (T, V), at the temperature and times its square."""
         p, mask = self.p, self._places()
         student, teacher = (_spread(x, mask, 0.0) / p.temperature for x in (student, teacher))
         labels = _spread(self.labels, mask, IGNORE)
-        with torch.enable_grad():
-            leaf = student.detach().requires_grad_()
+        with torch.set_grad_enabled(p.differentiate):
+            leaf = student.detach().requires_grad_(p.differentiate)
             value = p.divergence(leaf, teacher, mask=mask, labels=labels)
             if value.shape != mask.shape:
                 raise LossError(
                     f"the divergence returned {tuple(value.shape)}: it must give one value a token,"
                     f" {tuple(mask.shape)}"
                 )
+            if not p.differentiate:
+                return value[mask] * p.temperature**2, None
             total = value[mask].sum()
             gradient = torch.zeros_like(leaf)
             if total.requires_grad:

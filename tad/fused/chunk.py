@@ -3,7 +3,8 @@
 Shapes: T positions, V vocabulary, K anchors; logits are (V, T). "Rest" are the tokens that are no
 anchors. Anchors are the teacher's K modes (TAD), the label (DKD), or none (KL, CLM). With q the
 softmax over the rest, a its mass (alpha) and c the weight of CLM, the loss of a position is
-g1 * D1 + g2 * D2 + c * CLM (Eq. 2 and 3: g1 = 1, g2 = beta(X) a_t) and its gradient
+g1 * D1 + g2 * D2 + c * CLM (Eq. 2 and 3: g1 = 1, g2 = beta(X) a_t; beta a_t where beta is not
+normalised) and its gradient
 
     rest:     q_s (g1 (a_s - a_t) + g2 + c a_s) - g2 q_t      (Eq. 6, rearranged)
     anchors:  g1 (p_s - p_t) + c p_s                          and -c more at the label
@@ -22,6 +23,9 @@ from torch import Tensor
 
 from tad.divergences import IGNORE, tail_weight, top_k_set
 from tad.fused.products import BANNED, GROUP, Side, logits_buffer, vocabulary_blocks
+
+BY_RANK = ("tail_aware", "tail_weighted")
+"""Closed forms whose anchors are the teacher's K modes."""
 
 REACH = 35.0
 """How far logits may lie above the shift, and the shift from 0: exp of both fits float32."""
@@ -125,7 +129,7 @@ class Chunk:
             self.teacher = Softmax(p.teacher, self.index, self.work[1], p)
         self.target = self.student.z.gather(0, self.labels.clamp(min=0).unsqueeze(0))
         self.ids = None
-        if p.kernel in ("tail_aware", "decoupled"):
+        if p.kernel in (*BY_RANK, "decoupled"):
             self.ids = self._anchors(known)
             self.student.take_out(self.ids)
             self.teacher.take_out(self.ids)
@@ -202,6 +206,8 @@ class Chunk:
                     segment_ids=self.documents.unsqueeze(0),
                 )[0]
             self.g2 = weight * teacher.mass
+        elif p.kernel == "tail_weighted":
+            self.g2 = p.parameters["beta"] * teacher.mass
         elif p.kernel == "decoupled":
             self.g1 = p.parameters["alpha"]
             self.g2 = torch.full_like(d2, p.parameters["beta"])

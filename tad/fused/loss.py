@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from tad.divergences import IGNORE, LossError
 from tad.fused.autograd import COPIES
+from tad.fused.chunk import BY_RANK
 from tad.fused.head import Head
 from tad.fused.products import GROUP, Gradients, Side, has_matrix_units
 from tad.fused.walk import Problem, chunk_size, walk
@@ -31,7 +32,7 @@ class LossTerms(NamedTuple):
     """What `distillation_loss` returns: scalars, in nats, all but the counts with a gradient."""
 
     total: Tensor
-    """clm_weight * clm + divergence_weight * divergence."""
+    """clm_weight * clm + divergence_weight * divergence, with the weights of the method in them."""
     clm: Tensor
     """clm_sum / clm_items."""
     divergence: Tensor
@@ -75,7 +76,8 @@ def distillation_loss(
     masked positions (those with a label, where it depends on labels). The teacher is a constant.
 
     `method` is a name or id of `tad.methods` and `parameters` are that row's: `method="tad", k=10,
-    beta=2.0`; what is not given has its default. Or it is a function of your own,
+    beta=2.0`; what is not given has its default. Its weights (`vanilla_kd-w5`, `kd_only`) multiply
+    `clm_weight` and `divergence_weight` in `total`. Or it is a function of your own,
     f(student, teacher, mask=, **parameters) of logits (B, N, V) and a mask (B, N), that gives
     (B, N); it may take `labels` too. Its gradient is autograd's, a chunk of logits at a time if
     its `scope` is "token", else whole sequences at a time. `temperature` T divides the logits of
@@ -100,9 +102,14 @@ def distillation_loss(
     the budget of a divergence which needs it whole; MethodError for a wrong method.
     """
     student_head = _head(student_head, "student")
+    loss = _resolve(method, scope, parameters)
+    clm_weight, divergence_weight = (
+        clm_weight * loss.weights[0],
+        divergence_weight * loss.weights[1],
+    )
     problem, labelled, counted = _problem(
         (student_hidden, student_head, teacher_hidden, teacher_head, labels, mask),
-        _resolve(method, scope, parameters),
+        loss,
         temperature=temperature,
         segment_ids=segment_ids,
         vocab_size=vocab_size,
@@ -170,6 +177,7 @@ def token_losses(
         budget=memory_budget_mb * 1e6,
         compiled=student_hidden.is_cuda,
     )
+    problem.differentiate = False
     values = torch.zeros(2, labels.numel(), dtype=problem.student.working, device=labels.device)
     walk(problem, 0.0, 0.0, None, values)
     clm, divergence = values.view(2, *labels.shape)
@@ -184,6 +192,7 @@ class _Loss(NamedTuple):
     divergence: Callable[..., Tensor] | None
     coupled: bool
     needs_labels: bool
+    weights: tuple[float, float] = (1.0, 1.0)  # of CLM and divergence
 
 
 def _resolve(
@@ -193,7 +202,7 @@ def _resolve(
         takes_labels = "labels" in inspect.signature(method).parameters
         function = bind(method, parameters)
         return _Loss("autograd", parameters, function, scope == "sequence", takes_labels)
-    method = Method.named(method, **parameters)
+    method = Method.of_loss(method, **parameters)
     kind = method.row
     if kind.divergence is None:
         return _Loss("clm", {}, None, False, True)
@@ -204,6 +213,7 @@ def _resolve(
         function,
         kind.scope == "sequence",
         "labels" in inspect.signature(kind.function()).parameters,
+        method.weights,
     )
 
 
@@ -227,7 +237,7 @@ def _problem(
     if teacher is not None:
         _check_shapes("teacher", teacher_hidden, teacher, labels)
     vocab = _common_vocabulary(student, teacher, vocab_size)
-    modes = int(loss.parameters["k"]) if loss.kernel == "tail_aware" else 0
+    modes = int(loss.parameters["k"]) if loss.kernel in BY_RANK else 0
     if modes >= vocab:
         raise LossError(f"k is {modes}: choose 1 <= k <= {vocab - 1} for a vocabulary of {vocab}")
     for name, values in (("mask", mask), ("segment_ids", segment_ids)):

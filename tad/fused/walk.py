@@ -32,6 +32,7 @@ class Problem:
     temperature: float
     chunk_tokens: int  # most positions that a chunk may have
     compiled: bool
+    differentiate: bool = True  # whether a gradient may be asked for
 
 
 def walk(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -50,19 +51,20 @@ class TADMixin:
     and moved to the device. One that is already wrapped or sharded (FSDP, DeepSpeed) stays as it
     is. `method` is a name, id or row of `tad.methods`, whose parameters are arguments too (`k`,
     `beta`), or a function of your own with its `scope`, whose parameters are a dict `parameters`.
-    `temperature`, `clm_weight`, `divergence_weight`, `vocab_size`, `memory_budget_mb`, `compiled`:
-    as in `tad.fused.distillation_loss`. `hidden_cosine` adds 1 - cosine of the last hidden states
-    of both (Section 3.2.2). `per_document`: take beta(X) over the documents of a packed row, which
-    begin where `position_ids` is 0, instead of over rows.
+    The weights of a method (`vanilla_kd-w5`, `kd_only`) multiply `clm_weight` and
+    `divergence_weight`. These, `temperature`, `vocab_size`, `memory_budget_mb`, `compiled`: as in
+    `tad.fused.distillation_loss`. `hidden_cosine` adds 1 - cosine of the last hidden states of both
+    (Section 3.2.2). `per_document`: take beta(X) over the documents of a packed row, which begin
+    where `position_ids` is 0, instead of over rows.
 
     The labels are those of the Trainer: unshifted, -100 where a token is not to be learnt. CLM and
     divergence both count the positions whose next token has a label. Terms are normalised by the
     valid tokens of the whole optimizer step, over accumulated micro-batches and ranks, and logged
     as `clm`, `divergence`, `cosine` and `router` (a mixture of experts' own loss), in nats a
-    token, next to `loss`. Training stops with NonFiniteLossError before a step would use a loss
-    that is NaN or infinite. Evaluation gives sums over all tokens by their number, whatever the
-    batch size and the ranks: `eval_nll`, `eval_kl` (forward KL) and `eval_loss`, their sum (Eq. 1),
-    which is the same measure for every method.
+    token and before their weights, next to `loss`. Training stops with NonFiniteLossError before a
+    step would use a loss that is NaN or infinite. Evaluation gives sums over all tokens by their
+    number, whatever the batch size and the ranks: `eval_nll`, `eval_kl` (forward KL) and
+    `eval_loss`, their sum (Eq. 1), which is the same measure for every method.
 
     Raises TrainerError for a teacher that is missing, not a causal language model or shares
     parameters with the student, an option of the trainer that this loss would ignore, and
@@ -92,7 +94,9 @@ class TADMixin:
         if not callable(method):
             known = {key for row in ROWS.values() for key in row.parameters}
             given = {key: kwargs.pop(key) for key in known & set(kwargs)}
-            method, parameters = Method.named(method, **(parameters or {}) | given), None
+            method, parameters = Method.of_loss(method, **(parameters or {}) | given), None
+            clm_weight *= method.weights[0]
+            divergence_weight *= method.weights[1]
         if kwargs.get("compute_loss_func") is not None:
             raise TrainerError("compute_loss_func: has no effect on this loss; leave it out")
         if hasattr(kwargs.get("model"), "_orig_mod"):
@@ -108,8 +112,10 @@ class TADMixin:
         self.hidden_cosine = hidden_cosine and self._needs_teacher
         self.per_document = per_document
         self.vocab_size = vocab_size
+        self.weights = {"clm": clm_weight, "divergence": divergence_weight}
         self.loss_options = {
-            "method": method,
+            # Without its weights, which are in those below.
+            "method": method if callable(method) else replace(method, shared_values=()),
             "scope": scope,
             "temperature": temperature,
             "clm_weight": clm_weight,
@@ -197,7 +203,8 @@ class TADMixin:
         # At least 1: a step without a valid token has the loss 0, with a graph, on every rank.
         items = torch.as_tensor(items, device=targets.device).clamp(min=1)
         terms = self.loss_terms(model, inputs, targets, items)
-        loss = sum(terms.values())
+        weights = {name: self.weights.get(name, 1.0) for name in terms}
+        loss = sum(weight * terms[name] for name, weight in weights.items() if weight)
         if model.training:
             for name, value in (terms | {"loss": loss}).items():
                 self._sums[name] = self._sums.get(name, 0) + value.detach() * items
@@ -213,7 +220,7 @@ class TADMixin:
     def loss_terms(
         self, model: nn.Module, inputs: dict[str, Any], targets: Tensor, items: Tensor
     ) -> dict[str, Tensor]:
-        """The summands of the loss of a micro-batch by name, each already divided by ``items``."""
+        """The terms of the loss of a micro-batch by name, before ``weights``, by ``items``."""
         mask = targets != IGNORE
         options = self._options(inputs)
 
@@ -221,15 +228,13 @@ class TADMixin:
             states: Tensor, head: Head, other: Tensor | None, other_head: Head | None
         ) -> dict[str, Tensor]:
             given = states, head, other, other_head, targets, mask
-            weights = options["clm_weight"], options["divergence_weight"]
-            if self._scale is not None:
-                weights = weights[0], weights[1] * float(self._scale.of(given, options))
-            both = {"clm_weight": weights[0], "divergence_weight": weights[1]}
-            both |= {"clm_items": items, "divergence_items": items}
-            found = distillation_loss(*given, **options | both)
-            terms = {"clm": weights[0] * found.clm}
+            scale = 1.0 if self._scale is None else float(self._scale.of(given, options))
+            changed = {"clm_items": items, "divergence_items": items}
+            changed["divergence_weight"] = scale * options["divergence_weight"]
+            found = distillation_loss(*given, **options | changed)
+            terms = {"clm": found.clm}
             if other is not None:
-                terms["divergence"] = weights[1] * found.divergence
+                terms["divergence"] = scale * found.divergence
             if self.hidden_cosine:
                 terms["cosine"] = hidden_cosine(states, other, mask).sum() / items
             return terms

@@ -58,10 +58,16 @@ def _trainer_class(spec: RunSpec, run: RunId) -> Callable[..., DistillationTrain
     if run.method.row.rows == "own_text":
         assert spec.writing is not None  # a spec of this method has it
         writing = spec.writing.model_dump(include={"prompt_tokens", "temperature", "top_p"})
-        return partial(OnPolicyTrainer, on_policy=OnPolicy(**writing))
+        clm, divergence = run.method.weights
+        return partial(
+            OnPolicyTrainer,
+            on_policy=OnPolicy(**writing),
+            clm_weight=clm,
+            divergence_weight=divergence,
+        )
     return partial(
         DistillationTrainer,
-        method=run.method,
+        method=run.method.loss,
         temperature=spec.temperature,
         hidden_cosine=spec.hidden_cosine,
     )

@@ -11,15 +11,21 @@ from hypothesis import strategies as st
 
 from tad.divergences import (
     TAIL_MASS_FLOOR,
+    adaptive_kl,
     causal_lm,
     decoupled,
     forward_kl,
+    generalised_js,
     hidden_cosine,
+    jeffreys,
     log_tail_mass,
     reverse_kl,
+    skewed_kl,
+    skewed_reverse_kl,
     split_kl,
     tail_aware,
     tail_weight,
+    tail_weighted,
     top_k_set,
 )
 
@@ -195,8 +201,14 @@ def test_temperature_divides_logits_and_multiplies_by_its_square():
             reverse_kl,
             tail_aware,
             lambda s, u, **kw: decoupled(s, u, labels, **kw),
+            generalised_js,
+            skewed_kl,
+            skewed_reverse_kl,
+            adaptive_kl,
+            jeffreys,
+            tail_weighted,
         ):
-            options = {"k": 3} if loss is tail_aware else {}
+            options = {"k": 3} if loss in (tail_aware, tail_weighted) else {}
             expected = t * t * loss(student / t, teacher / t, **options)
             actual = loss(student, teacher, temperature=t, **options)
             torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-12)
@@ -207,6 +219,12 @@ ALL = {
     "reverse_kl": lambda s, t, m: reverse_kl(s, t, mask=m),
     "tail_aware": lambda s, t, m: tail_aware(s, t, k=3, mask=m),
     "decoupled": lambda s, t, m: decoupled(s, t, torch.full(s.shape[:2], 2), mask=m),
+    "tail_weighted": lambda s, t, m: tail_weighted(s, t, k=3, mask=m),
+    "generalised_js": lambda s, t, m: generalised_js(s, t, mask=m),
+    "skewed_kl": lambda s, t, m: skewed_kl(s, t, mask=m),
+    "skewed_reverse_kl": lambda s, t, m: skewed_reverse_kl(s, t, mask=m),
+    "adaptive_kl": lambda s, t, m: adaptive_kl(s, t, mask=m),
+    "jeffreys": lambda s, t, m: jeffreys(s, t, mask=m),
     "causal_lm": lambda s, t, m: causal_lm(s, torch.full(s.shape[:2], 2), mask=m),
     "hidden_cosine": hidden_cosine,
 }
@@ -271,6 +289,12 @@ def test_columns_banned_in_one_model_give_the_true_value_and_no_nan(name, side, 
         "tail_aware": side == "student",
         "reverse_kl": side == "teacher",
         "decoupled": side == "student",
+        "tail_weighted": side == "student",
+        "generalised_js": False,
+        "skewed_kl": False,
+        "skewed_reverse_kl": False,
+        "adaptive_kl": True,
+        "jeffreys": True,
         "causal_lm": side == "student" and columns.start == 0,
     }[name]
     assert value.isposinf().all() if diverges else value.isfinite().all()
@@ -369,7 +393,7 @@ def test_bf16_inputs_are_computed_in_float32():
     generator = torch.Generator().manual_seed(0)
     teacher = (2 * torch.randn(1, 4, 5000, generator=generator)).bfloat16()
     student = (teacher.float() + 0.05 * torch.randn(1, 4, 5000, generator=generator)).bfloat16()
-    for loss in (forward_kl, reverse_kl, tail_aware):
+    for loss in (forward_kl, reverse_kl, tail_aware, generalised_js, skewed_kl, adaptive_kl):
         value = loss(student, teacher)
         assert value.dtype == torch.float32
         exact = loss(student.double(), teacher.double())
@@ -383,7 +407,7 @@ def test_bf16_inputs_are_computed_in_float32():
 
 def test_huge_logits_and_low_temperature_have_finite_gradients():
     student, teacher = (1e4 * x for x in logits_of("random", 1, 1, 3, 20))
-    for loss in (forward_kl, reverse_kl, tail_aware):
+    for loss in (forward_kl, reverse_kl, tail_aware, generalised_js, skewed_reverse_kl, jeffreys):
         leaf = student.float().requires_grad_()
         value = loss(leaf, teacher.float(), temperature=0.05)
         value.sum().backward()

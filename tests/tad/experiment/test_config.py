@@ -86,6 +86,74 @@ def test_matched_clm_wants_enough_text(tmp_path):
         run_spec(suite, RunId("scratch", "phi2_1b", Method("clm_matched"), 0))
 
 
+def of(suite, method, **where):
+    where = {"stage": "scratch", "pair": "phi2_1b", "seed": 0} | where
+    return run_spec(suite, RunId(method=Method.parse(method), **where))
+
+
+def test_rate_and_budget_of_a_method_are_multiples():
+    suite = load_suite(CONFIG / "smoke.yaml")
+    plain, values = (of(suite, m).optimisation for m in ("rkl", "rkl-r0.5-x3"))
+    assert values.learning_rate == 0.5 * plain.learning_rate
+    tokens = suite.pairs["phi2_1b"].tokens["scratch"]
+    step = values.batch_size * values.context
+    assert (plain.steps, values.steps) == (tokens // step, 3 * tokens // step)
+    other = {"learning_rate": plain.learning_rate, "steps": plain.steps}
+    assert values.model_copy(update=other) == plain
+    share = [of(suite, m).optimisation.tokens for m in ("minillm", "minillm-x2")]
+    assert share[1] == pytest.approx(2 * share[0], rel=0.4) and share[1] > share[0]
+    epochs = [of(suite, m, stage="supervised", pair="phi3-4b_tinyllama") for m in ("sft", "sft-x2")]
+    assert epochs[1].optimisation.steps == 2 * epochs[0].optimisation.steps
+    weighted = of(suite, "vanilla_kd-w5-c0.5")
+    assert weighted.model_copy(update={"run": ""}) == of(suite, "vanilla_kd").model_copy(
+        update={"run": ""}
+    )
+
+
+def test_a_budget_wants_enough_text():
+    suite = load_suite(CONFIG / "smoke.yaml")
+    assert of(suite, "tad-k10-b2-x20").optimisation.tokens <= 492_000
+    message = r"tad-k10-b2-x21/seed0: 516600 tokens are its budget, .*corpora.general.tokens hold"
+    with pytest.raises(ConfigError, match=message):
+        of(suite, "tad-k10-b2-x21")
+
+
+def second_teacher(data):
+    """Two seeds of an item, of which the second learns from a teacher of its own."""
+    shape = data["models"]["phi-2"]["shape"]
+    other = {"family": "phi", "tokenizer": "phi", "shape": shape, "seed": 7}
+    data["models"]["phi-2_b"] = other | {"checkpoints": {"final": {"tokens": 20_000}}}
+    data["pairs"]["phi2_1b"]["teachers_of_seeds"] = {"phi-2_b": [1]}
+    data["items"]["controls"] |= {"seeds": [0, 1], "pairs": ["phi2_1b", "qwen1.5-1.8b_0.5b"]}
+
+
+def test_an_item_has_seeds_of_its_own_and_a_pair_a_second_teacher(tmp_path):
+    suite = load_suite(edited(tmp_path, "smoke", second_teacher))
+    assert {run.seed for run in suite.runs("controls")} == {0, 1}
+    assert {run.seed for run in suite.runs("heldout")} == {0}
+    assert suite.teachers("controls") == ["phi-2", "phi-2_b", "qwen1.5-1.8b"]
+    assert suite.teachers("figure2") == ["qwen1.5-1.8b", "phi-2"]
+    runs = [of(suite, "kd_only", seed=seed) for seed in (0, 1)]
+    assert [run.teacher.split("/")[-2] for run in runs] == ["phi-2", "phi-2_b"]
+    assert of(suite, "miniplm", seed=1).teacher == runs[1].teacher
+    assert of(suite, "kd_only", seed=1, pair="qwen1.5-1.8b_0.5b").teacher.endswith("1.8b/final")
+    seeds = [pretrain_spec(suite, m, "final").optimisation.seed for m in ("phi-2", "phi-2_b")]
+    assert seeds == [0, 7]
+
+
+def test_a_scale_gives_an_item_seeds_and_keeps_the_rest():
+    suite = load_suite(CONFIG / "mini.yaml")
+    seeds = {name: sorted({run.seed for run in suite.runs(name)}) for name in suite.select.items}
+    assert seeds["primary"] == [0, 1, 2, 3, 4, 5] and seeds["budgets"] == [0, 1]
+    assert seeds["controls"] == seeds["table4"] == [0, 1, 2]
+    primary = suite.runs("primary")
+    assert len(primary) == 2 * 7 * 6
+    taught = {(run.pair, suite.teacher(run.pair, run.seed)) for run in primary}
+    assert len(taught) == 4
+    budgets = [run.method.shared["x"] for run in suite.runs("budgets")]
+    assert max(budgets) / min(budgets) > 10**1.5
+
+
 def test_items_cover_the_rows_of_the_papers_tables():
     suite = load_suite(CONFIG / "paper.yaml")
     for table in ("table1", "table2", "table4", "table5", "table6", "table7", "table8"):
@@ -147,6 +215,24 @@ def put(*keys):
         (put("tokenizers", "phi", {}), "give exactly one of vocab_size, hub, path"),
         (put("evaluation", {"fewshot": {"suite": "hard"}}), "evaluation.fewshot.suite: 'hard'"),
         (put("models", ["phi-2"]), "models: .*must be a mapping"),
+        (put("items", "heldout", {"seeds": []}), "items.heldout.seeds: .*at least 1 item"),
+        (put("models", "phi-2", "seed", -1), "models.phi-2.seed: -1: .*greater than or equal to 0"),
+        (
+            put("pairs", "phi2_1b", "teachers_of_seeds", {"phi-3": [0]}),
+            "pairs.phi2_1b.teachers_of_seeds: 'phi-3' is not defined.*did you mean 'phi-2'",
+        ),
+        (
+            put("pairs", "phi2_1b", "teachers_of_seeds", {"phi-2": [3]}),
+            "pairs.phi2_1b.teachers_of_seeds.phi-2: 3 is not defined .allowed: 0",
+        ),
+        (
+            put("pairs", "phi2_1b", "teachers_of_seeds", {"phi-2": [0, 0]}),
+            "pairs.phi2_1b.teachers_of_seeds.phi-2: seed 0 has two teachers",
+        ),
+        (
+            put("pairs", "phi2_1b", "teachers_of_seeds", {"qwen1.5-1.8b": [0]}),
+            "teachers_of_seeds: qwen1.5-1.8b has another family than phi-2; teachers of one pair",
+        ),
         (put("select", "references", ["llema-7b"]), "'llema-7b' is not.*did you mean 'llemma-7b'"),
         (put("references", "llemma-7b", "path", "x"), "llemma-7b: .*exactly one of hub and path"),
     ],

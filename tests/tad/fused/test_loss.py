@@ -7,8 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tad import divergences
 from tad.fused import Head, distillation_loss
 from tad.fused import products as _fused_products
+from tad.methods import Method, MethodError
 
 from .case import METHODS, Case, assert_equal_to_reference
 
@@ -248,3 +250,71 @@ def test_a_mask_that_empties_one_sequence():
     without.hidden = [x[keep] for x in without.hidden]
     without.labels, without.mask = without.labels[keep], without.mask[keep]
     torch.testing.assert_close(without.fused("tad").total, case.fused("tad").total)
+
+
+@pytest.mark.parametrize("softcap", [None, 3.0])
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+@pytest.mark.parametrize("chunk", [4, 40])
+def test_tail_aware_without_normalisation(softcap, temperature, chunk):
+    case = Case(5, tokens=9, bias=True, softcaps=(softcap, softcap))
+    student, teacher = case.logits(0), case.logits(1)
+    options = {"k": 3, "beta": 5.0, "temperature": temperature}
+    expected = divergences.tail_weighted(student, teacher, mask=case.mask, **options)
+    terms = distillation_loss(
+        *(case.hidden[0], case.heads[0], case.hidden[1], case.heads[1], case.labels, case.mask),
+        method="tad_nonorm",
+        chunk_tokens=chunk,
+        **options,
+    )
+    torch.testing.assert_close(terms.divergence_sum, expected.sum(), rtol=1e-10, atol=1e-12)
+    found = torch.autograd.grad(terms.divergence_sum, case.leaves)
+    for got, want in zip(found, torch.autograd.grad(expected.sum(), case.leaves), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", ["gjsd", "skl", "srkl", "akl", "jeffreys"])
+def test_the_fields_divergences_run_in_chunks(name):
+    case = Case(5, tokens=9)
+    function = Method(name).divergence()
+    at_2 = [logits / 2 for logits in (case.logits(0), case.logits(1))]
+    expected = 4 * function(*at_2, mask=case.mask).sum()
+    terms = distillation_loss(
+        *(case.hidden[0], case.heads[0], case.hidden[1], case.heads[1], case.labels, case.mask),
+        method=name,
+        temperature=2.0,
+        chunk_tokens=5,
+    )
+    torch.testing.assert_close(terms.divergence_sum, expected, rtol=1e-10, atol=1e-12)
+    found = torch.autograd.grad(terms.divergence_sum, case.leaves)
+    for got, want in zip(found, torch.autograd.grad(expected, case.leaves), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-11)
+
+
+def test_the_weights_of_a_method_are_in_the_total():
+    case = Case(5)
+
+    def loss(method, **options):
+        terms = distillation_loss(
+            *(case.hidden[0], case.heads[0], case.hidden[1], case.heads[1]),
+            *(case.labels, case.mask),
+            method=method,
+            **options,
+        )
+        return terms, torch.autograd.grad(terms.total, case.leaves)
+
+    terms, gradients = loss("vanilla_kd-w5-c2", divergence_weight=0.1)
+    plain, _ = loss("vanilla_kd")
+    torch.testing.assert_close(terms.total, 2 * plain.clm + 0.5 * plain.divergence)
+    assert terms.clm == plain.clm and terms.divergence == plain.divergence
+    for other in (
+        loss("vanilla_kd", clm_weight=2.0, divergence_weight=0.5),
+        loss("vanilla_kd", w=5.0, c=2.0, divergence_weight=0.1),
+    ):
+        assert other[0].total == terms.total
+        assert all(torch.equal(a, b) for a, b in zip(gradients, other[1], strict=True))
+    alone, _ = loss("kd_only")
+    assert alone.total == plain.divergence and alone.clm == plain.clm
+    with pytest.raises(
+        MethodError, match="a loss has no learning rate or budget; write vanilla_kd"
+    ):
+        loss("vanilla_kd-x2")

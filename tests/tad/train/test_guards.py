@@ -11,6 +11,7 @@ from transformers import LlamaModel, MixtralConfig, MixtralForCausalLM, Trainer,
 
 from tad import divergences
 from tad.fused import HeadError
+from tad.methods import MethodError
 from tad.train.mixin import NonFiniteLossError, TADMixin, TrainerError
 
 from .test_mixin import collate, make, reference, sequences, tokenizer
@@ -261,3 +262,40 @@ def test_a_matched_divergence_has_the_value_of_the_other_and_its_own_shape(
     assert logs[2]["divergence"] == pytest.approx(logs[0]["divergence"], rel=1e-5)
     for name, value in weights[3].items():
         torch.testing.assert_close(weights[2][name], value, rtol=1e-4, atol=1e-6)
+
+
+WEIGHTED = [
+    ("vanilla_kd-w3", {}, ("vanilla_kd", 1.0, 3.0)),
+    ("vanilla_kd-w3-c0.5", {"clm_weight": 4.0, "divergence_weight": 2.0}, ("vanilla_kd", 2.0, 6.0)),
+    ("kd_only", {}, ("vanilla_kd", 0.0, 1.0)),
+    ("kd_only-w2", {"clm_weight": 5.0}, ("vanilla_kd", 0.0, 2.0)),
+    ("tad_only-k3-b2", {}, ("tad-k3-b2", 0.0, 1.0)),
+    ("vanilla_kd_matched-k3-w2", {}, ("vanilla_kd_matched-k3", 1.0, 2.0)),
+    ("skl-w4", {}, ("skl", 1.0, 4.0)),
+]
+
+
+@pytest.mark.parametrize(("method", "given", "same"), WEIGHTED)
+def test_weights_of_a_method_count_once(tmp_path, tiny_llama, method, given, same):
+    logs, steps = [], []
+    plain, clm, divergence = same
+    for options in (
+        {"method": method, **given},
+        {"method": plain, "clm_weight": clm, "divergence_weight": divergence},
+    ):
+        student = tiny_llama(1)
+        trainer = make(tmp_path, student, tiny_llama(2, hidden=16), **options)
+        trainer.train()
+        logs.append(trainer.state.log_history[0])
+        steps.append(student.state_dict())
+    assert all(torch.equal(value, steps[1][name]) for name, value in steps[0].items())
+    assert logs[0]["loss"] == logs[1]["loss"]
+    # What is logged are the terms before their weights: CLM also where it is not in the loss.
+    total = clm * logs[0]["clm"] + divergence * logs[0]["divergence"]
+    assert logs[0]["loss"] == pytest.approx(total, rel=1e-5)
+    assert logs[0]["clm"] > 1
+
+
+def test_a_trainer_has_its_rate_and_budget_from_its_arguments(tmp_path, tiny_llama):
+    with pytest.raises(MethodError, match="no learning rate or budget; write vanilla_kd-w5"):
+        make(tmp_path, tiny_llama(1), tiny_llama(2, hidden=16), method="vanilla_kd-w5-r2")

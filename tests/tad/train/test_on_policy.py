@@ -37,13 +37,14 @@ class Rows(Dataset):
 def trainer(student, teacher, folder, *, micro=4, accumulate=1, steps=1, seed=42, **options):
     rows = options.pop("rows", None) or Rows(micro * accumulate * steps)
     callbacks = options.pop("callbacks", None)
-    shared = options.pop("vocab_size", None)
+    shared, weights = options.pop("vocab_size", None), options.pop("weights", {})
     arguments = {"learning_rate": 1e-2, "save_strategy": "no"} | options.pop("arguments", {})
     return OnPolicyTrainer(
         model=student,
         teacher=teacher,
         on_policy=OnPolicy(**({"prompt_tokens": PROMPT, "corpus_loss": False} | options)),
         vocab_size=shared,
+        **weights,
         callbacks=callbacks,
         train_dataset=rows,
         eval_dataset=rows,
@@ -104,6 +105,18 @@ def test_the_loss_is_reverse_kl_on_written_positions(tmp_path, tiny_llama, corpu
     if corpus_loss:
         expected -= corpus.gather(-1, inputs["labels"][..., None]).mean().item()
     assert loss == pytest.approx(expected, rel=1e-5)
+
+
+def test_both_terms_have_their_weights(tmp_path, tiny_llama):
+    student, teacher, inputs = sharpen(tiny_llama(1)), sharpen(tiny_llama(2)), batch(Rows(4))
+
+    def loss(**weights):
+        job = trainer(student, teacher, tmp_path, corpus_loss=True, weights=weights)
+        return job.compute_loss(student, inputs).item()
+
+    clm = loss(clm_weight=1.0, divergence_weight=0.0)
+    reverse = loss(clm_weight=0.0, divergence_weight=1.0)
+    assert loss(clm_weight=0.5, divergence_weight=3.0) == pytest.approx(0.5 * clm + 3 * reverse)
 
 
 def test_prompt_positions_give_no_gradient(tmp_path, tiny_llama, monkeypatch):

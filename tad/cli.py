@@ -14,7 +14,8 @@ from pathlib import Path
 from tad.command import PROJECT
 
 COMMANDS = {
-    "run": ("tad.train.run", "distil one student: tad run STAGE/PAIR/METHOD/seedN"),
+    "distill": ("tad.distill.arguments", "distil your own teacher, on your own text"),
+    "run": ("tad.train.run", "distil one student of a suite: tad run STAGE/PAIR/METHOD/seedN"),
     "pretrain": ("tad.train.pretrain", "pre-train a teacher, or what a student starts from"),
     "data": ("tad.data.prepare", "train tokenizers, pack corpora"),
     "instruct": ("tad.data.instruct", "tokenize instruction data"),

@@ -222,7 +222,7 @@ def _copy_weights(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
     """Fill all of the student but its MLPs from the teacher."""
     plan = _HeadPlan.make(teacher.config, student.config)
     layers, teacher_layers = student.base_model.layers, teacher.base_model.layers
-    sources = _sources(student.config, teacher.config)
+    sources = source_layers(student.config, teacher.config)
     for layer, source in zip(layers, sources, strict=True):
         _copy_attention(layer.self_attn, teacher_layers[source].self_attn, plan)
         _copy_norms(layer, teacher_layers[source])
@@ -230,7 +230,7 @@ def _copy_weights(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
     _copy_embeddings(student, teacher)
 
 
-def _sources(student: PreTrainedConfig, teacher: PreTrainedConfig) -> list[int]:
+def source_layers(student: PreTrainedConfig, teacher: PreTrainedConfig) -> list[int]:
     """The teacher layer that each student layer starts from."""
     even = _evenly_spaced(student.num_hidden_layers, teacher.num_hidden_layers)
     if len(rotary_kinds(teacher)) == 1:

@@ -389,7 +389,7 @@ def test_a_layer_of_gemma3_starts_from_one_with_its_rotary_frequencies():
     student = build_student(teacher, shape_like(teacher, layers=6), seed=0)
     types = student.config.layer_types
     assert types == ["sliding_attention"] * 5 + ["full_attention"]
-    sources = students._sources(student.config, teacher.config)
+    sources = students.source_layers(student.config, teacher.config)
     assert sources == [0, 2, 4, 6, 8, 11]  # 10, which is nearer, slides
     for layer, source in zip(student.model.layers, sources, strict=True):
         assert torch.equal(

@@ -93,7 +93,8 @@ class Settings:
 
 def settings(options: argparse.Namespace) -> Settings:
     """Checked settings of a command line. Raises UserError."""
-    given = {key: getattr(options, key) for key in ("k", "beta") if getattr(options, key)}
+    given = {key: getattr(options, key) for key in ("k", "beta")}
+    given = {key: value for key, value in given.items() if value is not None}
     method = _method(options.method, given)
     texts = [text for text in options.baselines.split(",") if text]
     baselines = [_baseline(text, method) for text in dict.fromkeys(texts)]
@@ -146,9 +147,8 @@ def _baseline(text: str, method: Method) -> Method:
 def number(name: str, text: str) -> float:
     """A positive number, with k, M or B for thousands, millions, billions. Raises ArgumentError."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?(?:e\d+)?)([kKmMbB]?)", text.strip())
-    value = (
-        float(match[1]) * {"": 1, "k": 1e3, "m": 1e6, "b": 1e9}[match[2].lower()] if match else 0
-    )
+    units = {"": 1, "k": 1e3, "m": 1e6, "b": 1e9}
+    value = float(match[1]) * units[match[2].lower()] if match else 0.0
     if value <= 0:
         raise ArgumentError(f"{name} {text}: must be a positive number, such as 5M or 300k")
     return value

@@ -97,10 +97,14 @@ class _Side:
         self.size -= len(taken[1])
         other.add(*taken)
 
+    def count(self, context: int, *, packed: bool) -> int:
+        """How many rows ``rows`` gives."""
+        return max(0, self.size - 1) // context if packed else len(self.parts)
+
     def rows(self, context: int, *, packed: bool) -> Rows:
         tokens, learnt = np.concatenate(self.parts), np.concatenate(self.learnt)
         if packed:
-            count = max(1, (len(tokens) - 1) // context)
+            count = max(1, self.count(context, packed=True))
             starts = np.arange(count, dtype=np.int64) * context
             ends = np.minimum(starts + context + 1, len(tokens))
         else:
@@ -145,15 +149,15 @@ def prepare(settings: Settings, tokenizer: PreTrainedTokenizerBase) -> Data:
         if sides[0].size > settings.tokens:
             break
     train, held_out = sides
-    if not held_out.parts and len(train.parts) > 1:
+    packed = form == "text"
+    while held_out.count(settings.context, packed=packed) < 2 and held_out.size * 3 < train.size:
         train.move_first(held_out)
-    if not train.parts or not held_out.parts:
+    if not train.parts or held_out.count(settings.context, packed=packed) < 2:
         count = len(train.parts) + len(held_out.parts)
         raise DataError(
-            f"--data {settings.data}: {count} documents with something to learn, and both sides of "
-            "the split need one: give more text, or another --held-out"
+            f"--data {settings.data}: {count} documents with something to learn, too few to hold "
+            "out two sequences: give more text, a larger --held-out, or a shorter --context"
         )
-    packed = form == "text"
     made = [side.rows(settings.context, packed=packed) for side in (train, held_out)]
     record = {
         "form": form,
@@ -301,10 +305,10 @@ class _Encoder:
         return [*head, *tail], [False] * len(head) + [True] * len(tail)
 
     def _chat(self, where: str, turns: list[Any], first: int) -> tuple[list, list] | None:
-        """A chat by the tokenizer's template; learnt is what the assistant says from turn ``first``.
+        """A chat by the tokenizer's template; learnt is what is said from turn ``first``.
 
-        With it is learnt what the template writes after it, the end of the turn: a model that never
-        learns it does not stop. A template that rewrites earlier turns leaves the last one to learn.
+        That is by the assistant, with the end of its turn, as a model that never learns it does not
+        stop. A template that rewrites earlier turns leaves the last one to learn.
         """
         for turn in turns:
             if _role(turn) is None or not isinstance(turn.get("content"), str):
@@ -337,8 +341,8 @@ class _Encoder:
     def _fill(self, where: str, turns: list[Any], **options: Any) -> str:
         if self.tokenizer.chat_template is None:
             raise DataError(
-                f"{where}: messages, and the tokenizer of {self.tokenizer.name_or_path} has no chat "
-                "template: use a model that chats, or prompt and response"
+                f"{where}: messages, and the tokenizer of {self.tokenizer.name_or_path} has no "
+                "chat template: use a model that chats, or prompt and response"
             )
         try:
             return self.tokenizer.apply_chat_template(turns, tokenize=False, **options)

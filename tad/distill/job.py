@@ -34,8 +34,7 @@ def distill(settings: Settings) -> None:
         "texts": prints,
     }
     _claim(settings.out, identity)
-    flops = _forward_flops(settings, pair)
-    _measure_start(settings, pair, data)
+    flops = _measure_start(settings, pair, data)
     for method in (settings.method, *settings.baselines):
         _one(settings, method, pair, data, identity, flops)
     shutil.rmtree(settings.out / ".work", ignore_errors=True)
@@ -57,11 +56,9 @@ def _claim(out: Path, identity: dict[str, Any]) -> None:
         for key in identity:
             if before.get(key) != identity[key]:
                 was, now = before.get(key), identity[key]
-                detail = {
-                    "models": "the models' files have changed",
-                    "texts": "the data has changed",
-                }
-                what = detail.get(key, f"--{key.replace('_', '-')} was {was}, and is {now}")
+                detail = {"models": "the files of a model", "texts": "the data"}.get(key)
+                what = f"--{key.replace('_', '-')} was {was}, and is {now}"
+                what = f"{detail} changed since" if detail else what
                 raise ArgumentError(
                     f"--out {out}: holds a distillation of other arguments ({what}); give another "
                     "--out, or delete it"
@@ -70,12 +67,6 @@ def _claim(out: Path, identity: dict[str, Any]) -> None:
         raise ArgumentError(f"--out {out}: holds something else; give a new folder")
     else:
         write_json(path, identity)
-
-
-def _forward_flops(settings: Settings, pair: models.Models) -> dict[str, float]:
-    """FLOPs of both models' forward a token, measured by torch's counter."""
-    both = {"teacher": pair.teacher, "student": pair.student()}
-    return {name: models.forward_flops(one, settings.context) for name, one in both.items()}
 
 
 def training_flops(settings: Settings, method: Method, flops: dict[str, float]) -> float:
@@ -89,16 +80,20 @@ def tail_k(settings: Settings) -> int:
     return int(settings.method.parameters.get("k", row(MATCHED_TO).parameters["k"].default))
 
 
-def _measure_start(settings: Settings, pair: models.Models, data: Data) -> None:
-    """The student before training, and the teacher."""
-    path = settings.out / "start.npz"
+def _measure_start(settings: Settings, pair: models.Models, data: Data) -> dict[str, float]:
+    """Measure the teacher, and the student before training; returns FLOPs of their forwards."""
+    path = settings.out / "start.json"
     if path.is_file():
-        return
+        return read_json(path)["forward_flops"]
     log.info("%s: measuring the teacher and the student's start", settings.out)
-    sums = _sums(settings, models.merged(pair.student()), pair, data)
-    calibration = _full_ece(settings.teacher, data)
-    write_json(settings.out / "start.json", {"teacher_full_ece": calibration})
-    measure.save(path, sums)
+    student = pair.student()
+    measure.save(settings.out / "start.npz", _sums(settings, student, pair, data))
+    both = {"teacher": pair.teacher, "student": student}
+    flops = {name: models.forward_flops(one, settings.context) for name, one in both.items()}
+    write_json(
+        path, {"teacher_full_ece": _full_ece(settings.teacher, data), "forward_flops": flops}
+    )
+    return flops
 
 
 def _sums(settings: Settings, student: nn.Module, pair: models.Models, data: Data) -> measure.Sums:

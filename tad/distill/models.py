@@ -53,6 +53,7 @@ def load(settings: Settings) -> Models:
     dtype = dtype_of(settings.dtype, device)
     teacher = load_model(settings.teacher, training=False, dtype=dtype)
     _attend(teacher, device, training=False)
+    teacher.to(device)
     _check_causal(teacher, settings.teacher)
     shape = shape_from(settings.student, teacher.config)
     source = settings.teacher if shape else settings.student
@@ -62,12 +63,14 @@ def load(settings: Settings) -> Models:
         if shape is None:
             model = load_model(source, training=True, dtype=torch.float32)
         else:
-            model = build_student(teacher.to("cpu"), shape, seed=settings.seed)
+            model = build_student(teacher, shape, seed=settings.seed)
             if settings.copy_mlp:
                 _copy_mlps(model, teacher)
         _attend(model, device, training=True)
         return with_adapters(model, settings.lora, settings.seed).to(device)
 
+    if shape is not None and settings.lora and not settings.copy_mlp:
+        raise ModelsError("--lora: the MLPs of a student cut out are random; add --copy-mlp")
     made = student()
     _check_causal(made, settings.student)
     rows = [model.get_output_embeddings().weight.shape[0] for model in (teacher, made)]
@@ -87,8 +90,16 @@ def load(settings: Settings) -> Models:
         "device": device,
         "dtype": str(dtype).removeprefix("torch."),
     }
+    first = [made]
     return Models(
-        teacher.to(device), tokenizer, student, shared, device, dtype, fingerprints, record
+        teacher=teacher,
+        tokenizer=tokenizer,
+        student=lambda: first.pop() if first else student(),
+        shared=shared,
+        device=device,
+        dtype=dtype,
+        fingerprints=fingerprints,
+        record=record,
     )
 
 
@@ -167,8 +178,8 @@ def shape_from(student: str, teacher: Any) -> Shape | None:
         sizes = {SIZES[key]: round(number("--student", value)) for key, value in given.items()}
     if teacher.model_type not in CLASSES:
         raise ModelsError(
-            f"--student {student}: a teacher of the family {teacher.model_type} cannot be cut (only "
-            f"{', '.join(CLASSES)}); name a folder or hub id as the student"
+            f"--student {student}: a teacher of the family {teacher.model_type} cannot be cut "
+            f"(only {', '.join(CLASSES)}); name a folder or hub id as the student"
         )
     whole = shape_of(teacher)
     if share is not None:

@@ -86,29 +86,27 @@ def verdict(method: Method, comparisons: list[dict[str, Any]]) -> str:
             f"{name} alone was trained: whether it is worth it, `--baselines "
             "clm,vanilla_kd,vanilla_kd_matched` tells (the same command with them goes on)."
         )
-    kl, nll = ([direction(one[key]) for one in comparisons] for key in MEASURES)
-    others = ", ".join(Method.named(one["with"]).label for one in comparisons)
-    if all(one == "lower" for one in kl) and "higher" not in nll:
+    kl = {way: _labels(comparisons, "kl", way) for way in ("lower", "higher", "same")}
+    worse = _labels(comparisons, "nll", "higher")
+    if kl["higher"]:
+        return f"No, on this text: {kl['higher']} came closer to the teacher than {name}."
+    if kl["same"]:
         return (
-            f"Yes, on this text: {name} is closer to the teacher than {others}, at no cost in NLL."
+            f"Not shown on this text: {name} and {kl['same']} are equally close to the teacher, as "
+            "far as these sequences can tell; more tokens or more held-out sequences may tell more."
         )
-    if all(one == "lower" for one in kl):
-        return f"It depends: {name} is closer to the teacher than {others}, but predicts worse."
-    beaten_by = [
-        Method.named(one["with"]).label
-        for one, way in zip(comparisons, kl, strict=True)
-        if way == "higher"
-    ]
-    if beaten_by:
-        return f"No, on this text: {', '.join(beaten_by)} came closer to the teacher than {name}."
-    level = [
-        Method.named(one["with"]).label
-        for one, way in zip(comparisons, kl, strict=True)
-        if way == "same"
-    ]
-    return (
-        f"Not shown on this text: {name} and {', '.join(level)} are equally close to the teacher, as "
-        "far as these sequences can tell; more tokens or more held-out sequences may tell more."
+    if worse:
+        return (
+            f"It depends: {name} came closer to the teacher than {kl['lower']}, but predicts this "
+            f"text worse than {worse}."
+        )
+    return f"Yes, on this text: {name} came closer to the teacher than {kl['lower']}; NLL no worse."
+
+
+def _labels(comparisons: list[dict[str, Any]], key: str, way: str) -> str:
+    """Labels of those against which the difference of ``key`` goes that way."""
+    return " and ".join(
+        Method.named(one["with"]).label for one in comparisons if direction(one[key]) == way
     )
 
 
@@ -153,30 +151,31 @@ def _students(results: dict[str, Any]) -> str:
             f"{one['peak_memory_bytes'] / 2**30:.2f} GiB",
         ])  # fmt: skip
     note = (
-        f"KL (forward, to the teacher) and NLL in nats a token, over {results['positions']:,} tokens "
-        f"of {results['sequences']} held-out sequences. Tail: the probability outside the teacher's "
-        f"{k} likeliest tokens (alpha_K), the student's beside the teacher's. FLOPs are of matrix "
-        "products, time includes the evaluations on the way, memory is the peak."
+        "KL (forward, to the teacher) and NLL in nats a token, over "
+        f"{results['positions']:,} tokens of {results['sequences']} held-out sequences. Tail: the "
+        f"probability outside the teacher's {k} likeliest tokens (alpha_K), the student's beside "
+        "the teacher's. FLOPs are of matrix products, time includes the evaluations on the way, "
+        "memory is the peak."
     )
     return f"{_table(rows)}\n\n{note}"
 
 
 def _comparison(settings: Settings, results: dict[str, Any]) -> str:
-    rows = [[f"{settings.method.label} minus", "KL", "", "NLL", "", "In words"]]
+    rows = [[f"{settings.method.label} minus", "KL", "KL, relative", "NLL", "In words"]]
     for one in results["comparisons"]:
         cells, words = [], []
         for key, name in MEASURES.items():
             gap = one[key]
-            cells += [f"{gap['mean']:+.4f} [{gap['low']:+.4f}, {gap['high']:+.4f}]",
-                      f"{gap['relative']:+.1%}"]  # fmt: skip
+            cells.append(f"{gap['mean']:+.4f} [{gap['low']:+.4f}, {gap['high']:+.4f}]")
             way = direction(gap)
             words.append(f"{name} {way}" if way != "same" else f"{name}: no difference shown")
+        cells.insert(1, f"{one['kl']['relative']:+.1%}")
         rows.append([Method.named(one["with"]).label, *cells, "; ".join(words)])
     note = (
-        "Differences in nats a token on the same positions, with 95% intervals (bootstrap over the "
-        f"{results['sequences']} held-out sequences). All started alike and read the same sequences "
-        "in the same order. The intervals are for other text of this kind: one seed was trained, and "
-        "another (`--seed 1 --out ...`) moves these numbers too."
+        "Differences in nats a token on the same positions, with 95% intervals (bootstrap over "
+        f"the {results['sequences']} held-out sequences). All started alike and read the same "
+        "sequences in the same order. The intervals are for other text of this kind: one seed was "
+        "trained, and another (`--seed 1 --out ...`) moves these numbers too."
     )
     return f"{_table(rows)}\n\n{note}"
 
@@ -184,22 +183,22 @@ def _comparison(settings: Settings, results: dict[str, Any]) -> str:
 def _setting(settings: Settings, results: dict[str, Any]) -> str:
     data, models = results["data"], results["models"]
     left = ", ".join(f"{count:,} {why}" for why, count in data["left_out"].items()) or "none"
-    sizes = {role: models[role]["parameters"] / 1e6 for role in ("teacher", "student")}
+    sizes = {role: _short(models[role]["parameters"]) for role in ("teacher", "student")}
     student = "cut out of the teacher" if models["made_from_teacher"] else settings.student
     lora = settings.lora
     lines = [
         f"Teacher: {_name(settings.teacher)} ({models['teacher']['family']}, "
-        f"{sizes['teacher']:,.1f}M parameters)",
-        f"Student: {student} ({models['student']['family']}, {sizes['student']:,.1f}M parameters, "
-        f"{models['student']['trained'] / 1e6:,.1f}M of them trained"
+        f"{sizes['teacher']} parameters)",
+        f"Student: {student} ({models['student']['family']}, {sizes['student']} parameters, "
+        f"{_short(models['student']['trained'])} of them trained"
         + (f"; LoRA of rank {lora.r}" if lora else "")
         + ")",
-        f"Data: {_name(settings.data)} ({data['form']}), {data['documents']['train']:,} documents to "
-        f"train on and {data['documents']['held_out']:,} held out by a hash of their text; left "
+        f"Data: {_name(settings.data)} ({data['form']}), {data['documents']['train']:,} documents "
+        f"to train on and {data['documents']['held_out']:,} held out by a hash of their text; left "
         f"out: {left}; cut to the context: {data['shortened']:,}",
-        f"Training: {results['students'][0]['epochs']:.2f} passes, {settings.batch_size} sequences of "
-        f"at most {settings.context} tokens a step, AdamW at {settings.learning_rate:g} (cosine, "
-        f"{settings.warmup:.0%} warm-up), seed {settings.seed}, {models['dtype']} on "
+        f"Training: {results['students'][0]['epochs']:.2f} passes, {settings.batch_size} sequences "
+        f"of at most {settings.context} tokens a step, AdamW at {settings.learning_rate:g} "
+        f"(cosine, {settings.warmup:.0%} warm-up), seed {settings.seed}, {models['dtype']} on "
         f"{models['device']}",
     ]
     return "\n".join(f"- {line}" for line in lines)
@@ -228,9 +227,9 @@ tokenizer = AutoTokenizer.from_pretrained("{settings.out.name}")
 
 {_setting(settings, results)}
 
-Made by `tad distill`; the loss is that of *Don't Ignore the Tail: Decoupling Top-K Probabilities for
-Efficient Language Model Distillation*. It was measured on held-out text of its own training data
-alone, and has the limits and the licence of its teacher.
+Made by `tad distill`; the loss is that of *Don't Ignore the Tail: Decoupling Top-K Probabilities
+for Efficient Language Model Distillation*. It was measured on held-out text of its own training
+data alone, and has the limits and the licence of its teacher.
 """
 
 
@@ -280,7 +279,9 @@ def _draw(settings: Settings, results: dict[str, Any]) -> bool:
         axis.xaxis.set_major_formatter(lambda value, _: _short(value))
         axis.grid(color="0.9", linewidth=0.6)
         axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False, fontsize=7)
+    lines = axis.get_legend_handles_labels()
+    figure.legend(*lines, loc="outside lower center", ncols=len(lines[0]), frameon=False,
+                  fontsize=7)  # fmt: skip
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     write_bytes(settings.out / "report.png", buffer.getvalue())
@@ -290,5 +291,5 @@ def _draw(settings: Settings, results: dict[str, Any]) -> bool:
 def _short(value: float) -> str:
     for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if value >= size:
-            return f"{value / size:g}{unit}"
-    return f"{value:g}"
+            return f"{value / size:.4g}{unit}"
+    return f"{value:.4g}"

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.utils import logging as transformers_logging
 
 from tad.data.instruct import collate
 from tad.data.packing import training_rows
@@ -131,7 +132,7 @@ def _arguments(
         seed=settings.seed,
         train_sampling_strategy="sequential",
         eval_strategy="steps",
-        eval_steps=max(1, steps // settings.evaluations),
+        eval_steps=-(-steps // settings.evaluations),
         # A resumed run has its first point already, in the history that the checkpoint keeps.
         eval_on_start=fresh,
         logging_steps=logging_steps,
@@ -214,6 +215,7 @@ def _clock(seconds: float) -> str:
 def save(model: nn.Module, tokenizer: Any, out: Path) -> None:
     """Model and tokenizer in the transformers layout, each file moved into place when complete."""
     out.mkdir(parents=True, exist_ok=True)
+    transformers_logging.disable_progress_bar()
     with tempfile.TemporaryDirectory(dir=out, prefix=".saving-") as temporary:
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)

@@ -1,6 +1,7 @@
 """The architecture families: what published checkpoints of each have besides their sizes.
 
-The first five and OPT are the paper's; the others are there for students of other teachers. A member of a family is an entry of the configuration; a new family is a row here. Light to import:
+The first five and OPT are the paper's; the others are for teachers of your own. A member of a
+family is an entry of the configuration; a new family is a row here. Light to import:
 ``tad.models.architectures`` finds the transformers classes by the name given here.
 """
 
@@ -23,8 +24,9 @@ class Facts:
     where it differs; None for one that is loaded and counted, but never built here.
     ``published(head_dim, max_positions)`` are the values of its configuration. Every
     ``slides_every``-th layer attends within the sliding window, the first among them; 0 for none.
-    Where ``full_every`` is given, all but every so-manyth do. ``mlp_matrices`` is 3 where the MLP is gated, ``heads_divide`` whether
-    heads must divide the hidden size (the others read ``head_dim`` from their configuration).
+    Where ``full_every`` is given, all but every so-manyth do. ``mlp_matrices`` is 3 where the MLP
+    is gated, ``heads_divide`` whether heads must divide the hidden size (the others read
+    ``head_dim`` from their configuration).
     """
 
     classes: str | None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -222,9 +223,9 @@ def _scaled(whole: Shape, sizes: dict[str, int]) -> Shape:
             vocab_size=whole.vocab_size,
             tied=whole.tied,
         )
-    except ValueError as error:
-        reason = str(error).splitlines()[2].strip().removeprefix("Value error, ")
-        raise ModelsError(f"--student: {reason.partition(' [')[0]}") from None
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise ModelsError(f"--student: {reason}") from None
 
 
 @torch.no_grad()
@@ -285,9 +286,11 @@ def forward_flops(model: nn.Module, context: int) -> float:
     """
     device = next(model.parameters()).device
     tokens = torch.zeros(1, context, dtype=torch.long, device=device)
-    training = model.training
+    training, attention = model.training, model.config._attn_implementation
     model.eval()
+    model.set_attn_implementation("eager")  # the counter does not know every kernel
     with FlopCounterMode(display=False) as counter:
         model(input_ids=tokens, use_cache=False)
     model.train(training)
+    model.set_attn_implementation(attention)
     return counter.get_total_flops() / context

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -85,8 +86,6 @@ def mean(sums: Sums, name: str) -> float:
 
 def save(path: Path, sums: Sums) -> None:
     """Write sums, whole or not at all."""
-    import io
-
     buffer = io.BytesIO()
     np.savez(buffer, **sums)
     write_bytes(path, buffer.getvalue())
@@ -107,7 +106,9 @@ def difference(
     for other text of this kind, and not for other seeds of the training.
     """
     gaps, tokens = ours[name] - theirs[name], ours["tokens"]
-    drawn = np.random.default_rng(seed).integers(len(gaps), size=(draws, len(gaps)))
-    means = gaps[drawn].sum(1) / tokens[drawn].sum(1)
+    generator, means = np.random.default_rng(seed), []
+    for _ in range(draws):
+        drawn = generator.integers(len(gaps), size=len(gaps))
+        means.append(gaps[drawn].sum() / tokens[drawn].sum())
     low, high = np.quantile(means, [0.025, 0.975])
     return {"mean": float(gaps.sum() / tokens.sum()), "low": float(low), "high": float(high)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -234,7 +235,8 @@ data alone, and has the limits and the licence of its teacher.
 
 
 def _name(source: str) -> str:
-    return Path(source).name if Path(source).exists() else source
+    """A hub id, or the last two parts of a path: the others are this machine's."""
+    return "/".join(Path(source).parts[-2:]) if Path(source).exists() else source
 
 
 def _ece(value: dict[str, float] | None) -> str:
@@ -259,8 +261,6 @@ def _draw(settings: Settings, results: dict[str, Any]) -> bool:
         optional("matplotlib")
     except UserError:
         return False
-    import io
-
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 3.2), dpi=150, layout="constrained")

@@ -46,7 +46,7 @@ def test_a_distillation_with_baselines(teacher, texts, tmp_path, capsys):
     assert results["comparisons"][0]["kl"]["high"] < 0
     assert 0 < plain["full_ece"]["value"] < 1 and results["teacher"]["full_ece"]["value"] < 0.1
     report = (out / "report.md").read_text()
-    assert "**Worth it?**" in report and "closer" in report and "Vanilla KD, matched" in report
+    assert "**Worth it?**" in report and "Vanilla KD, matched" in report
     assert (out / "report.png").read_bytes().startswith(b"\x89PNG")
     assert "AutoModelForCausalLM" in (out / "README.md").read_text()
     # The numbers are those of the weights that were saved.

@@ -17,20 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from tad.cli import main as tad
 from tad.data.prepare import train_tokenizer
 
-WORDS = [
-    "the",
-    "loss",
-    "of",
-    "a",
-    "model",
-    "is",
-    "small",
-    "where",
-    "teacher",
-    "and",
-    "student",
-    "agree",
-]
+WORDS = ["the", "loss", "of", "a", "model", "is", "small", "teacher", "and", "student", "agree"]
 
 
 def texts(count: int) -> list[str]:

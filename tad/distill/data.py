@@ -91,11 +91,12 @@ class _Side:
         self.size += len(ids)
 
     def move_first(self, other: _Side) -> None:
-        """The document of the smallest hash goes to ``other``: which one depends on texts alone."""
-        place = min(range(len(self.hashes)), key=self.hashes.__getitem__)
-        taken = self.hashes.pop(place), self.parts.pop(place), self.learnt.pop(place)
-        self.size -= len(taken[1])
-        other.add(*taken)
+        """What has the smallest hash goes to ``other``: which that is depends on texts alone."""
+        smallest = min(self.hashes)
+        for place in [i for i, key in enumerate(self.hashes) if key == smallest][::-1]:
+            taken = self.hashes.pop(place), self.parts.pop(place), self.learnt.pop(place)
+            self.size -= len(taken[1])
+            other.add(*taken)
 
     def count(self, context: int, *, packed: bool) -> int:
         """How many rows ``rows`` gives."""
@@ -126,10 +127,11 @@ def prepare(settings: Settings, tokenizer: PreTrainedTokenizerBase) -> Data:
     """Read, split and tokenize the data of ``settings``.
 
     Documents that occur twice count once. Reading stops, in the order of the source, when there are
-    as many tokens to train on as asked for. Raises UserError for data that cannot be read, is of
-    another form, or holds fewer than two documents.
+    as many tokens to train on and sequences to measure on as asked for. Raises UserError for data
+    that cannot be read, is of another form, or too little to hold out two sequences.
     """
-    encode = _Encoder(tokenizer, settings.context)
+    context = settings.context
+    encode = _Encoder(tokenizer, context)
     sides, seen, form = (_Side(), _Side()), set(), None
     limit = validation_limit(settings.held_out)
     for where, row in rows_of(settings.data, settings.split, settings.subset):
@@ -138,27 +140,30 @@ def prepare(settings: Settings, tokenizer: PreTrainedTokenizerBase) -> Data:
             raise DataError(f"{where}: has {found}, and rows before it {form}: give one form only")
         form = found
         text, prompt = _content(row, form)
+        key, full = document_hash(prompt), sides[0].size > settings.tokens
+        side = sides[key < limit]
+        if full and sides[1].count(context, packed=form == "text") >= settings.held_out_sequences:
+            break
+        if full and side is sides[0]:
+            continue
         if (whole := document_hash(text)) in seen:
             encode.left_out["said before"] += 1
             continue
         seen.add(whole)
         made = encode(where, row, form)
         if made is not None:
-            key = document_hash(prompt)
-            sides[key < limit].add(key, *made)
-        if sides[0].size > settings.tokens:
-            break
+            side.add(key, *made)
     train, held_out = sides
     packed = form == "text"
-    while held_out.count(settings.context, packed=packed) < 2 and held_out.size * 3 < train.size:
+    while held_out.count(context, packed=packed) < 2 and held_out.size * 3 < train.size:
         train.move_first(held_out)
-    if not train.parts or held_out.count(settings.context, packed=packed) < 2:
+    if not train.parts or held_out.count(context, packed=packed) < 2:
         count = len(train.parts) + len(held_out.parts)
         raise DataError(
             f"--data {settings.data}: {count} documents with something to learn, too few to hold "
             "out two sequences: give more text, a larger --held-out, or a shorter --context"
         )
-    made = [side.rows(settings.context, packed=packed) for side in (train, held_out)]
+    made = [side.rows(context, packed=packed) for side in (train, held_out)]
     record = {
         "form": form,
         "documents": {"train": len(train.parts), "held_out": len(held_out.parts)},

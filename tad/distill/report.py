@@ -15,6 +15,9 @@ from tad.records import read_json, read_json_lines, write_bytes, write_json, wri
 MEASURES = {"kl": "KL to the teacher", "nll": "NLL"}
 """What students are compared in, in nats a token; lower is better."""
 
+FEW = 30
+"""Sequences below which a bootstrap interval is told to be too narrow."""
+
 
 def write(settings: Settings, models: dict[str, Any], data: dict[str, Any]) -> None:
     """Write everything anew from the records of a finished distillation."""
@@ -178,6 +181,8 @@ def _comparison(settings: Settings, results: dict[str, Any]) -> str:
         "sequences in the same order. The intervals are for other text of this kind: one seed was "
         "trained, and another (`--seed 1 --out ...`) moves these numbers too."
     )
+    if results["sequences"] < FEW:
+        note += f" {results['sequences']} sequences are few: such intervals are too narrow."
     return f"{_table(rows)}\n\n{note}"
 
 

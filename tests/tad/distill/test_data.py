@@ -66,8 +66,9 @@ def test_other_files_hold_the_same_text(tmp_path, tokenizer, form):
 def test_reading_stops_at_the_budget(tmp_path, tokenizer):
     rows = [{"text": text} for text in nonsense(200)] + [{"no": "text"}]
     source = jsonl(tmp_path / "t.jsonl", rows)
-    data = made(source, tokenizer, tokens=1000, held_out=0.1)
+    data = made(source, tokenizer, tokens=1000, held_out=0.1, held_out_sequences=20)
     assert 1000 < data.record["tokens"]["train"] < 1200
+    assert len(data.held_out) == 20  # documents to train on are skipped until there are as many
     with pytest.raises(UserError, match="line 201: holds no; needed is text, messages, or prompt"):
         made(source, tokenizer, tokens="1M")
 
@@ -83,6 +84,17 @@ def test_of_prompts_and_responses_only_responses_are_learnt(tmp_path, tokenizer,
             prompt, said = tokenizer.decode(row["input_ids"]).split(":")
             assert learnt(row, tokenizer) == f"{said}<|endoftext|>" != "<|endoftext|>"
             assert said.split() == ["tail", prompt.split()[-1]]
+
+
+def test_of_little_data_something_is_held_out_with_all_answers_to_it(tmp_path, tokenizer):
+    rows = [{"prompt": f"loss {i % 5}:", "response": f"tail {i}"} for i in range(20)]
+    data = made(jsonl(tmp_path / "p.jsonl", rows), tokenizer, held_out=1e-9)
+    sides = [
+        {tokenizer.decode(side[i]["input_ids"]).split(":")[0] for i in range(len(side))}
+        for side in (data.train, data.held_out)
+    ]
+    assert len(sides[0]) == 4 and len(sides[1]) == 1 and not sides[0] & sides[1]
+    assert len(data.held_out) == 4
 
 
 def chat(*turns):

@@ -53,7 +53,7 @@ def load(settings: Settings) -> Models:
     device = device_of(settings.device)
     dtype = dtype_of(settings.dtype, device)
     teacher = load_model(settings.teacher, training=False, dtype=dtype)
-    _attend(teacher, device, training=False)
+    _attend(teacher)
     teacher.to(device)
     _check_causal(teacher, settings.teacher)
     shape = shape_from(settings.student, teacher.config)
@@ -67,7 +67,7 @@ def load(settings: Settings) -> Models:
             model = build_student(teacher, shape, seed=settings.seed)
             if settings.copy_mlp:
                 _copy_mlps(model, teacher)
-        _attend(model, device, training=True)
+        _attend(model)
         return with_adapters(model, settings.lora, settings.seed).to(device)
 
     if shape is not None and settings.lora and not settings.copy_mlp:
@@ -140,8 +140,9 @@ def dtype_of(name: str, device: str) -> torch.dtype:
     return getattr(torch, name)
 
 
-def _attend(model: PreTrainedModel, device: str, *, training: bool) -> None:
-    model.set_attn_implementation(attention_implementation(model.config, device, training))
+def _attend(model: PreTrainedModel) -> None:
+    """SDPA where the model can, as a float32 student is also measured outside of autocast."""
+    model.set_attn_implementation(attention_implementation(model.config, "cpu", True))
 
 
 @torch.no_grad()

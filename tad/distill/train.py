@@ -82,6 +82,7 @@ def train(
         finally:
             history.close()
         history.write(trainer.state)
+        _bare(trainer, trainer.teacher)
         cost = {
             "steps": steps,
             "tokens": round(steps * history.step_tokens),
@@ -90,7 +91,12 @@ def train(
             "peak_memory_bytes": peak_memory(),
             "resumed_from_step": int(resume.name.split("-")[1]) if resume else 0,
         }
-        return merged(trainer.accelerator.unwrap_model(trainer.model)), cost
+        return merged(_bare(trainer, trainer.model)), cost
+
+
+def _bare(trainer: DistillationTrainer, model: nn.Module) -> nn.Module:
+    """The model without the autocast that a trainer puts around it, to be used again."""
+    return trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
 
 
 def _order(rows: Dataset, count: int, seed: int) -> Dataset:

@@ -92,12 +92,22 @@ def verdict(method: Method, comparisons: list[dict[str, Any]]) -> str:
         )
     kl = {way: _labels(comparisons, "kl", way) for way in ("lower", "higher", "same")}
     worse = _labels(comparisons, "nll", "higher")
+    shape = ""
+    ahead = [
+        Method.named(one["with"]).row for one in comparisons if direction(one["kl"]) != "lower"
+    ]
+    if kl["lower"] and all(one.matched_to == method.name for one in ahead):
+        shape = (
+            f" It came closer than {kl['lower']}; but so does a divergence of the same size at "
+            "each step, so it is the weight that helps here, and not the shape."
+        )
     if kl["higher"]:
-        return f"No, on this text: {kl['higher']} came closer to the teacher than {name}."
+        return f"No, on this text: {kl['higher']} came closer to the teacher than {name}.{shape}"
     if kl["same"]:
         return (
             f"Not shown on this text: {name} and {kl['same']} are equally close to the teacher, as "
             "far as these sequences can tell; more tokens or more held-out sequences may tell more."
+            f"{shape}"
         )
     if worse:
         return (

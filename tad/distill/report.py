@@ -98,7 +98,7 @@ def verdict(method: Method, comparisons: list[dict[str, Any]]) -> str:
     ]
     if kl["lower"] and all(one.matched_to == method.name for one in ahead):
         shape = (
-            f" It came closer than {kl['lower']}; but so does a divergence of the same size at "
+            f" {name} came closer than {kl['lower']}; but so does a divergence of the same size at "
             "each step, so it is the weight that helps here, and not the shape."
         )
     if kl["higher"]:
@@ -289,6 +289,14 @@ def _draw(settings: Settings, results: dict[str, Any]) -> bool:
         if key == "nll":
             axis.axhline(results["teacher"]["nll"], color="black", linewidth=0.8, linestyle=":",
                          label="Teacher")  # fmt: skip
+            late = [p[key] for one in results["students"] for p in one["curve"][1:]]
+            span = [*late, results["teacher"]["nll"]]
+            margin = 0.05 * (max(span) - min(span)) + 1e-3
+            axis.set_ylim(min(span) - margin, max(span) + margin)  # the start would flatten all
+        elif min(p[key] for one in results["students"] for p in one["curve"]) > 1e-4:
+            axis.set_yscale("log")  # not from a student that is its teacher
+            for place in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
+                place(lambda value, _: f"{value:g}")
         axis.axhline(results["start"][key], color="0.6", linewidth=0.8, label="Student's start")
         axis.set(title=f"Held-out {name}", xlabel="Training tokens", ylabel="nats a token")
         axis.xaxis.set_major_formatter(lambda value, _: _short(value))

@@ -99,7 +99,7 @@ def verdict(method: Method, comparisons: list[dict[str, Any]]) -> str:
     if kl["lower"] and all(one.matched_to == method.name for one in ahead):
         shape = (
             f" {name} came closer than {kl['lower']}; but so does a divergence of the same size at "
-            "each step, so it is the weight that helps here, and not the shape."
+            "each step: its weight explains that here, and its shape is not needed."
         )
     if kl["higher"]:
         return f"No, on this text: {kl['higher']} came closer to the teacher than {name}.{shape}"
@@ -277,6 +277,7 @@ def _draw(settings: Settings, results: dict[str, Any]) -> bool:
     except UserError:
         return False
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullLocator
 
     figure = Figure(figsize=(8, 3.2), dpi=150, layout="constrained")
     for axis, (key, name) in zip(figure.subplots(1, 2), MEASURES.items(), strict=True):
@@ -295,8 +296,9 @@ def _draw(settings: Settings, results: dict[str, Any]) -> bool:
             axis.set_ylim(min(span) - margin, max(span) + margin)  # the start would flatten all
         elif min(p[key] for one in results["students"] for p in one["curve"]) > 1e-4:
             axis.set_yscale("log")  # not from a student that is its teacher
-            for place in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
-                place(lambda value, _: f"{value:g}")
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axis.yaxis.set_minor_locator(NullLocator())
         axis.axhline(results["start"][key], color="0.6", linewidth=0.8, label="Student's start")
         axis.set(title=f"Held-out {name}", xlabel="Training tokens", ylabel="nats a token")
         axis.xaxis.set_major_formatter(lambda value, _: _short(value))

@@ -36,10 +36,10 @@ def test_verdicts(pairs, words):
 def test_a_control_of_the_same_size_tells_weight_from_shape():
     pairs = [("vanilla_kd", LOWER), ("vanilla_kd_matched", SAME)]
     told = verdict(Method.of("tad"), [{"with": name, "kl": kl, "nll": SAME} for name, kl in pairs])
-    assert told.startswith("Not shown") and "it is the weight that helps here" in told
+    assert told.startswith("Not shown") and "its weight explains that here" in told
     pairs = [("vanilla_kd", SAME), ("vanilla_kd_matched", SAME)]
     told = verdict(Method.of("tad"), [{"with": name, "kl": kl, "nll": SAME} for name, kl in pairs])
-    assert "weight" not in told
+    assert "its weight" not in told
 
 
 def test_an_interval_that_holds_zero_shows_no_difference():

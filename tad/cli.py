@@ -14,8 +14,9 @@ from pathlib import Path
 from tad.command import PROJECT
 
 COMMANDS = {
+    "distill": ("tad.distill.arguments", "distil your own teacher, on your own text"),
     "new": ("tad.experiment.new", "begin a suite of your own: a folder of configuration"),
-    "run": ("tad.train.run", "distil one student: tad run STAGE/PAIR/METHOD/seedN"),
+    "run": ("tad.train.run", "distil one student of a suite: tad run STAGE/PAIR/METHOD/seedN"),
     "pretrain": ("tad.train.pretrain", "pre-train a teacher, or what a student starts from"),
     "data": ("tad.data.prepare", "train tokenizers, pack corpora"),
     "instruct": ("tad.data.instruct", "tokenize instruction data"),

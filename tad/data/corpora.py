@@ -85,7 +85,7 @@ def describe(corpus: Corpus) -> dict[str, Any]:
             versions[package] = ", ".join(metadata.version(n).partition("+")[0] for n in names)
         return {"packages": versions}
     if corpus.source == "local":
-        return _listing(_matched(corpus.path or ""))
+        return _listing(matched_files(corpus.path or ""))
     folder = Path(corpus.id or "")
     if folder.is_dir():
         return _listing(sorted(p for p in folder.rglob("*") if p.is_file()))
@@ -320,20 +320,23 @@ def _boilerplate(document: str, seen: set[str]) -> bool:
 
 
 def _local(corpus: Corpus, bar: tqdm) -> Iterator[str]:
-    files = _matched(corpus.path or "")
+    files = matched_files(corpus.path or "")
     _expect(bar, sum(path.stat().st_size for path in files))
     for path in files:
         if path.suffix == ".parquet":
             yield from _parquet(path, corpus.text_field, bar)
         elif path.suffix == ".txt":
-            yield from _txt(path, bar)
+            yield from text_documents(path, bar)
         else:
             rows = json_rows(path, bar)
             yield from (_text(row, corpus.text_field, where) for where, row in rows)
 
 
-def _matched(pattern: str) -> list[Path]:
-    """The files of a folder (those with one of SUFFIXES), a file, or a glob; in order of names."""
+def matched_files(pattern: str) -> list[Path]:
+    """The files of a folder (those with one of SUFFIXES), a file, or a glob; in order of names.
+
+    Raises CorpusError where there is none, or one of another kind.
+    """
     path = Path(pattern)
     if path.is_dir():
         found: Iterable[Path] = (p for p in path.rglob("*") if p.name.endswith(SUFFIXES))
@@ -443,7 +446,8 @@ def _parquet(path: Path, field: str, bar: tqdm) -> Iterator[str]:
         raise CorpusError(f"{path}: after row {row}: damaged file ({reason})") from None
 
 
-def _txt(path: Path, bar: tqdm) -> Iterator[str]:
+def text_documents(path: Path, bar: tqdm = SILENT) -> Iterator[str]:
+    """The documents of a .txt file: it is cut at blank lines, every TEXT_DOCUMENT characters."""
     lines: list[str] = []
     size = 0
     for _, line in _lines(path, bar):

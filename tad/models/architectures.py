@@ -1,7 +1,7 @@
 """From a family and the sizes of a `Shape` to a configuration and a randomly initialised model.
 
 Sizes are the caller's; everything else (rotary base, norm epsilon, soft-capping, biases) is what
-the paper's own checkpoints of that family publish (`tad.experiment.families`), so that the real
+checkpoints of that family publish (`tad.experiment.families`), so that the real
 shapes give the real models. All families take a head_dim that is not hidden_size / heads (Table 9
 needs it for Gemma2); where the configuration class has no such field it is an extra entry, which
 their attention and rotary modules read and save_pretrained keeps.
@@ -22,7 +22,7 @@ from tad.experiment.schema import Model, Shape
 
 CLASSES: dict[Family, tuple[type[PreTrainedConfig], type[PreTrainedModel]]] = {
     family: (
-        getattr(transformers, f"{facts.classes}Config"),
+        getattr(transformers, f"{facts.text or facts.classes}Config"),
         getattr(transformers, f"{facts.classes}ForCausalLM"),
     )
     for family, facts in FAMILIES.items()
@@ -167,3 +167,9 @@ def rotary_dims(config: PreTrainedConfig) -> int:
     """How many leading dimensions of a head are rotated; the others pass through (Phi, Phi3)."""
     fraction = config.rope_parameters.get("partial_rotary_factor", 1.0)
     return int(shape_of(config).head_dim * fraction)
+
+
+def rotary_kinds(config: PreTrainedConfig) -> dict[str, dict[str, Any]]:
+    """The rotary parameters of each type of layer; one entry, ``all``, where they are the same."""
+    parameters = config.rope_parameters
+    return {"all": parameters} if "rope_type" in parameters else dict(parameters)

@@ -10,7 +10,8 @@ truncated to the student's hidden dimension for each head", leaves the MLP rando
 freezes the embeddings. What it leaves open is settled here as follows.
 
 Layers. Student layer i starts from teacher layer floor(i * L_t / L_s): the first is always kept,
-equal depths are the identity, half the depth keeps every other layer (as Sanh et al. 2019).
+equal depths are the identity, half the depth keeps every other layer (as Sanh et al. 2019). Where
+sliding layers have rotary frequencies of their own (Gemma 3), it is the nearest layer of its type.
 
 Hidden dimensions. The leading d_S, the same ones in embeddings, norms, attention and output head.
 
@@ -19,7 +20,8 @@ plane j turning at base^(-2j/r). The student turns its own plane i at base^(-2i/
 the whole teacher plane nearest in (log) frequency, j = round(i * r_T / r_S). Where r_S divides r_T,
 as in 128 to 64, the frequencies are equal, and a student score is the teacher's restricted to the
 kept planes at every distance. The leading planes would all be given a wrong frequency, the leading
-dimensions would pair halves of different planes. Dimensions that do not rotate (values; Phi's
+dimensions would pair halves of different planes. Norms of queries and keys (Qwen3, Gemma 3, OLMo 2)
+are cut like what they scale. Dimensions that do not rotate (values; Phi's
 pass-through part, handled apart) have no order: the leading ones are kept.
 
 Heads. Every kept query head keeps its own key/value head where the student's groups are no larger
@@ -56,6 +58,7 @@ from tad.models.architectures import (
     new_model,
     paper_model,
     rotary_dims,
+    rotary_kinds,
     shape_of,
     sized_config,
 )
@@ -108,10 +111,10 @@ def student_config(teacher: PreTrainedConfig, shape: Shape) -> PreTrainedConfig:
         scalar = values["query_pre_attn_scalar"] * shape.head_dim / before.head_dim
         values["query_pre_attn_scalar"] = round(scalar)
     config = sized_config(family, shape, values)
-    scaling = config.rope_parameters["rope_type"]
-    if scaling != "default" and shape.head_dim != before.head_dim:
+    scaled = {kind["rope_type"] for kind in rotary_kinds(config).values()} - {"default"}
+    if scaled and shape.head_dim != before.head_dim:
         raise StudentError(
-            f"rope_type={scaling!r}: scaled rotary frequencies cannot be truncated from "
+            f"rope_type={min(scaled)!r}: scaled rotary frequencies cannot be truncated from "
             f"head_dim={before.head_dim} to {shape.head_dim}; keep the head dimension"
         )
     return config
@@ -218,12 +221,24 @@ def _copy_weights(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
     """Fill all of the student but its MLPs from the teacher."""
     plan = _HeadPlan.make(teacher.config, student.config)
     layers, teacher_layers = student.base_model.layers, teacher.base_model.layers
-    sources = _evenly_spaced(len(layers), len(teacher_layers))
+    sources = source_layers(student.config, teacher.config)
     for layer, source in zip(layers, sources, strict=True):
         _copy_attention(layer.self_attn, teacher_layers[source].self_attn, plan)
         _copy_norms(layer, teacher_layers[source])
     _copy_norms(student.base_model, teacher.base_model)
     _copy_embeddings(student, teacher)
+
+
+def source_layers(student: PreTrainedConfig, teacher: PreTrainedConfig) -> list[int]:
+    """The teacher layer that each student layer starts from."""
+    even = _evenly_spaced(student.num_hidden_layers, teacher.num_hidden_layers)
+    if len(rotary_kinds(teacher)) == 1:
+        return even
+    types = teacher.layer_types
+    return [
+        min((j for j, kind in enumerate(types) if kind == own), key=lambda j: abs(j - i), default=i)
+        for i, own in zip(even, student.layer_types, strict=True)
+    ]
 
 
 def _copy_attention(student: nn.Module, teacher: nn.Module, plan: _HeadPlan) -> None:
@@ -235,11 +250,25 @@ def _copy_attention(student: nn.Module, teacher: nn.Module, plan: _HeadPlan) -> 
         query.copy_(_take(theirs[0], plan.queries, plan.rotary_dims, plan))
         key.copy_(_take(theirs[1], plan.keys, plan.rotary_dims, plan))
         value.copy_(_take(theirs[2], plan.keys, plan.value_dims, plan))
+    for name, heads in (("q_norm", plan.queries), ("k_norm", plan.keys)):
+        if hasattr(student, name):
+            _copy_head_norm(getattr(student, name), getattr(teacher, name), heads, plan)
     ours, theirs = _output(student), _output(teacher)
     # (hidden, heads * head_dim): the columns are what the kept heads put out.
     ours.weight.copy_(_take(theirs.weight.t(), plan.queries, plan.value_dims, plan).t())
     if ours.bias is not None:
         ours.bias.copy_(theirs.bias[: plan.student.hidden_size])
+
+
+def _copy_head_norm(
+    ours: nn.Module, theirs: nn.Module, heads: list[list[int]], plan: _HeadPlan
+) -> None:
+    """Fill a norm of queries or keys, of each head (Qwen3, Gemma 3) or of all together (OLMo 2)."""
+    weight = theirs.weight
+    if len(weight) == plan.teacher.head_dim:
+        ours.weight.copy_(weight[plan.rotary_dims])
+    else:
+        ours.weight.copy_(_take(weight, heads, plan.rotary_dims, plan))
 
 
 def _projections(attention: nn.Module, shape: Shape) -> list[tuple[Tensor, ...]]:
@@ -333,7 +362,7 @@ _PARTS = {
     "norm": "norm",
     "head": "lm_head",
 }
-"""What the names of a part's parameters contain, in all five families; the first match counts."""
+"""What the names of a part's parameters contain, in all families; the first match counts."""
 
 
 # --- Command line --------------------------------------------------------------------------------

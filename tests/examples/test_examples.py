@@ -17,6 +17,7 @@ def run(name: str, **options):
 
 def test_every_example_has_a_test():
     assert {path.name for path in EXAMPLES.glob("*.py")} == {
+        "distil.py",
         "lora.py",
         "plain_loop.py",
         "transformers_trainer.py",
@@ -27,6 +28,13 @@ def test_every_example_has_a_test():
 def test_plain_loop():
     history = run("plain_loop.py", steps=12)
     assert history[-1] < 0.9 * history[0]
+
+
+def test_distil():
+    results = run("distil.py", tokens="3k")
+    ours = results["students"][0]
+    assert ours["held_out"]["kl"] < results["start"]["kl"]
+    assert [one["with"] for one in results["comparisons"]] == ["clm"]
 
 
 def test_transformers_trainer():

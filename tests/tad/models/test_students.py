@@ -25,7 +25,9 @@ from tad.models.students import (
 )
 
 EXPERIMENTS = Path(__file__).parents[3] / "config" / "experiments.yaml"
-FAMILIES = list(CLASSES)
+NORMED = ["qwen3", "gemma3_text", "olmo2"]
+"""Those with norms of queries and keys, or rotary frequencies a layer type: tests of their own."""
+FAMILIES = [family for family in CLASSES if family not in NORMED]
 
 
 def experiments():
@@ -41,7 +43,7 @@ def make_teacher(family, *, seed=1, **changes):
         "kv_heads": 2,
         "head_dim": 20,
         "intermediate_size": 48,
-        "tied": family == "gemma2",
+        "tied": family in ("gemma2", "gemma3_text"),
     }
     shape = Shape(**{**sizes, **changes})
     config = architecture_config(family, shape, vocab_size=71, max_positions=64)
@@ -158,7 +160,7 @@ def test_student_of_the_teachers_shape_reproduces_its_attention_exactly(family):
     }
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", CLASSES)
 def test_student_of_the_teachers_shape_with_its_mlps_is_the_teacher(family):
     teacher = make_teacher(family)
     student = build_student(teacher, shape_like(teacher), seed=0).eval()
@@ -360,6 +362,39 @@ def test_merging_leaves_out_key_value_heads_whose_queries_are_all_dropped():
     assert torch.allclose(query, all_queries[:, :, [0, 2, 4, 6]], atol=1e-6)
     means = torch.stack([all_keys[:, :, [0, 2]].mean(2), all_keys[:, :, [4, 6]].mean(2)], 2)
     assert torch.allclose(key, means, atol=1e-5)
+
+
+# --- Norms of queries and keys, rotary frequencies of a layer type ------------------------------
+
+
+@pytest.mark.parametrize("family", NORMED)
+def test_norms_of_queries_and_keys_go_with_the_dimensions_that_they_scale(family):
+    teacher = make_teacher(family, heads=4, kv_heads=4, head_dim=16)
+    shape = shape_like(teacher, heads=2, kv_heads=2, head_dim=8)
+    student = build_student(teacher, shape, seed=0)
+    dims, heads = torch.tensor([0, 2, 4, 6, 8, 10, 12, 14]), torch.tensor([0, 2])
+    for ours, theirs in zip(student.model.layers, teacher.model.layers, strict=True):
+        for name in ("q_norm", "k_norm"):
+            weight = getattr(theirs.self_attn, name).weight
+            if family == "olmo2":
+                weight = weight.view(4, 16)[heads][:, dims].flatten()
+            else:
+                weight = weight[dims]
+            assert torch.equal(getattr(ours.self_attn, name).weight, weight)
+    assert student(torch.arange(6)[None]).logits.isfinite().all()
+
+
+def test_a_layer_of_gemma3_starts_from_one_with_its_rotary_frequencies():
+    teacher = make_teacher("gemma3_text", layers=12)
+    student = build_student(teacher, shape_like(teacher, layers=6), seed=0)
+    types = student.config.layer_types
+    assert types == ["sliding_attention"] * 5 + ["full_attention"]
+    sources = students.source_layers(student.config, teacher.config)
+    assert sources == [0, 2, 4, 6, 8, 11]  # 10, which is nearer, slides
+    for layer, source in zip(student.model.layers, sources, strict=True):
+        assert torch.equal(
+            layer.self_attn.q_proj.weight, teacher.model.layers[source].self_attn.q_proj.weight
+        )
 
 
 # --- What trains ---------------------------------------------------------------------------------

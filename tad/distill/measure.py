@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tad.data.instruct import collate
@@ -57,7 +56,10 @@ def _sums(
     for start in range(0, labels.shape[1], step):
         place = slice(start, start + step)
         part, mask = labels[:, place], labels[:, place] != IGNORE
-        ours, theirs = (logits(states[:, place], head) for states, head in (student, teacher))
+        ours, theirs = (
+            head.logits(states[:, place].to(head.weight.dtype)).float()
+            for states, head in (student, teacher)
+        )
         values = {
             "tokens": mask,
             "nll": causal_lm(ours, part),
@@ -71,12 +73,6 @@ def _sums(
         for name, value in values.items():
             totals[name] = totals.get(name, 0.0) + float(value.double().sum())
     return totals
-
-
-def logits(states: Tensor, head: Head) -> Tensor:
-    """(B, N, V) float32 logits from last states (B, N, H)."""
-    products = F.linear(states, head.weight.to(states.dtype), head.bias).float() * head.scale
-    return products if head.softcap is None else head.softcap * torch.tanh(products / head.softcap)
 
 
 def mean(sums: Sums, name: str) -> float:

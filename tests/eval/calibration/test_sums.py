@@ -148,22 +148,3 @@ def test_command_line_writes_compares_and_reports_errors_in_one_line(tmp_path, c
     assert json.loads((tmp_path / "difference.json").read_text())["p_value"] < 0.05
     assert main(["compare", str(tmp_path / "none.npz"), paths[0]]) == 2
     assert capsys.readouterr().err.count("\n") == 1
-
-
-def test_figures_draw_every_bin_that_has_entries():
-    from analysis.figures.calibration import reliability_figure, tail_figure
-
-    record = json.loads(json.dumps(asdict(packed(1.2).compute())))
-    for n_bins in (10, 15):
-        figure = reliability_figure({"TAD": record}, n_bins=n_bins)
-        table = record if n_bins == 10 else record["others"]["15"]
-        points = figure.axes[0].lines[0].get_xdata()
-        assert len(points) == sum(b["entries"] > 0 for b in table["bins"])
-        legend = figure.legends[0].get_texts()[0].get_text()
-        assert f"{100 * table['full_ece']:.2f}%" in legend
-    figure = tail_figure({"TAD": record, "KL": record})
-    assert len(figure.axes[0].lines[0].get_xdata()) == sum(b["labels"] > 0 for b in record["tail"])
-    with pytest.raises(ValueError, match="not 12"):
-        reliability_figure({"TAD": record}, n_bins=12)
-    with pytest.raises(ValueError, match="tail"):
-        tail_figure({"TAD": {**record, "tail": []}})

@@ -12,7 +12,8 @@ from tad.experiment.json_schema import json_schema
 from tad.experiment.yaml_file import read_yaml
 
 CONFIG = Path(__file__).parents[3] / "config"
-FILES = sorted([*CONFIG.glob("*.yaml"), CONFIG / "new" / "mine.yaml"])
+SCALES = [path for path in CONFIG.glob("*.yaml") if path.name != "claims.yaml"]
+FILES = sorted([*SCALES, CONFIG / "new" / "mine.yaml"])
 
 
 def test_the_file_is_what_is_generated():

@@ -24,8 +24,8 @@ from tad.experiment.config import load_suite
 from tad.records import provenance, read_json, write_json
 from workflow.items import DESIGN, all_records
 
-PICTURES = ("*.png", "*.csv")
-"""Of a figure the picture and its numbers; the PDF is redrawn."""
+PICTURES = ("*.png", "*.pdf", "*.csv")
+"""Of a figure: to look at, to print, and its numbers."""
 
 
 class PublishError(UserError, ValueError):

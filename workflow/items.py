@@ -128,14 +128,16 @@ _CALIBRATION = Drawn(
     category="Calibration",
     per_pair="table4",
 )
-_BOTH_CLAIMS = [
+_OF_CLAIMS = [
+    _figure("forest_primary", "Primary claims", "Claims"),
+    _figure("forest_exploratory", "Exploratory claims", "Claims"),
     _table("claims", "Claims", "claims", "Claims"),
     _table("claims_by_pair", "Claims, by pair", "claims", "Claims"),
 ]
 _CLAIMS = Drawn(
     command="claims",
-    files=tuple(file for each in _BOTH_CLAIMS for file in each.files),
-    shown={file: text for each in _BOTH_CLAIMS for file, text in each.shown.items()},
+    files=tuple(file for each in _OF_CLAIMS for file in each.files),
+    shown={file: text for each in _OF_CLAIMS for file, text in each.shown.items()},
     category="Claims",
 )
 _AUDIT = Drawn(
@@ -144,6 +146,10 @@ _AUDIT = Drawn(
     shown={"tables/audit.html": ("The paper's printed numbers", "audit")},
     category="Audit",
 )
+
+
+FINDINGS = Drawn(command="report", files=("findings.html",), shown={}, category="Findings")
+"""The page that shows all the others; made of them, not of records."""
 
 
 def _item(*draws: Drawn) -> Target:
@@ -192,7 +198,7 @@ TARGETS: dict[str, Target] = {
     "controls": Target(
         draws=(
             _table("controls", "TAD and its controls", "controls", "Controls"),
-            _figure("controls", "TAD and its controls", "Controls"),
+            _figure("controls", "TAD and its controls, figure", "Controls"),
         ),
         needs=CONTROL_ITEMS,
         also=("train.jsonl",),

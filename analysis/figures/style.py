@@ -92,6 +92,18 @@ def plain_log_labels(axis: Axes) -> None:
     axis.yaxis.set_minor_formatter(NullFormatter())
 
 
+def interval(
+    axis: Axes, place: float, low: float, high: float, limits: tuple[float, float], color: str
+) -> None:
+    """A horizontal bar from ``low`` to ``high`` at height ``place``, as far as it is within
+    ``limits``, the ends of the axis; an arrow says that it goes on beyond them."""
+    first, last = limits
+    axis.hlines(place, max(low, first), min(high, last), color=color, linewidth=0.9)
+    for end, marker, beyond in ((first, "<", low < first), (last, ">", high > last)):
+        if beyond:
+            axis.plot(end, place, marker=marker, color=color, markersize=3.5, clip_on=False, ls="")
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write ``path`` as PDF and PNG (200 dpi), each whole or not at all.
 

@@ -14,17 +14,24 @@ from tad.methods import ROWS, Method
 from tad.records import write_text
 
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>
-body {{font: 15px/1.5 system-ui, sans-serif; margin: 2em}}
-table {{border-collapse: collapse}}
-th, td {{padding: .25em .8em; text-align: right; border-bottom: 1px solid #ddd}}
-th {{border-bottom: 2px solid #333}}
-{style}
-</style>{body}</html>
+{style}</style>{body}</html>
 """
-_STYLE = """tr.block td {{border-top: 2px solid #999}}
-th:nth-child(-n+{left}), td:nth-child(-n+{left}) {{text-align: left}}
-p.alert {{color: #C00000; font-weight: bold}}
-caption, p {{text-align: left; max-width: 60em; padding-bottom: .8em}}"""
+STYLE = """body {font: 15px/1.5 system-ui, sans-serif; margin: 2em}
+table {border-collapse: collapse}
+th, td {padding: .25em .8em; text-align: right; border-bottom: 1px solid #ddd; vertical-align: top}
+th {border-bottom: 2px solid #333; vertical-align: bottom}
+td {white-space: nowrap}
+.box {overflow-x: auto}
+.word {text-align: left}
+td.long {min-width: 18em; white-space: normal}
+tr.block td {border-top: 2px solid #999}
+p.alert {color: #C00000; font-weight: bold}
+caption, p {text-align: left; max-width: 60em; padding-bottom: .8em}
+"""
+"""Rules that all pages share; a wide table scrolls in a box of its own."""
+
+LONG = 40
+"""Letters beyond which a cell of words is broken into lines."""
 
 _LATEX = str.maketrans(
     {letter: rf"\{letter}" for letter in "&%$#_{}"}
@@ -35,9 +42,14 @@ _LATEX = str.maketrans(
 )
 
 
-def page(title: str, body: str, style: str) -> str:
+def page(title: str, body: str, style: str = "") -> str:
     """A page of HTML around a body; ``style`` is added to the rules that all pages share."""
-    return _PAGE.format(title=html.escape(title), body=body, style=style)
+    return _PAGE.format(title=html.escape(title), body=body, style=STYLE + style)
+
+
+def body_of(text: str) -> str:
+    """What ``page`` was given as body."""
+    return text.partition("</style>")[2].rpartition("</html>")[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,19 +99,26 @@ class Table:
 
         def line(cells: Sequence[str], tag: str, number: int = -1) -> str:
             texts = [html.escape(cell) for cell in cells]
-            for column in range(len(texts)):
-                if (number, column) in self.bold:
-                    texts[column] = f"<b>{texts[column]}</b>"
-            kind = ' class="block"' if number in self.blocks else ""
-            return f"<tr{kind}>" + "".join(f"<{tag}>{t}</{tag}>" for t in texts) + "</tr>\n"
+            found = ""
+            for column, text in enumerate(texts):
+                marked = f"<b>{text}</b>" if (number, column) in self.bold else text
+                found += f"<{tag}{kinds[column]}>{marked}</{tag}>"
+            block = ' class="block"' if number in self.blocks else ""
+            return f"<tr{block}>{found}</tr>\n"
 
+        kinds = [
+            ' class="word long"' if any(len(row[at]) > LONG for row in self.rows)
+            else ' class="word"' if at < self.left else ""
+            for at in range(len(self.header))
+        ]  # fmt: skip
         body = line(self.header, "th")
         body += "".join(line(row, "td", number) for number, row in enumerate(self.rows))
-        body = f"<table><caption>{html.escape(self.title)}</caption>{body}</table>"
+        title = f"<caption>{html.escape(self.title)}</caption>"
+        body = f'<div class="box"><table>{title}{body}</table></div>'
         body += "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
         if self.alert:
             body = f'<p class="alert">{html.escape(self.alert)}</p>{body}'
-        return page(self.title, body, _STYLE.format(left=self.left))
+        return page(self.title, body)
 
     def latex(self) -> str:
         """A ``table`` environment; needs the package booktabs."""

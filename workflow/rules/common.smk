@@ -15,6 +15,7 @@ from tad.command import UserError
 from tad.experiment.config import ConfigError, load_suite
 from workflow.items import (
     DESIGN,
+    FINDINGS,
     TARGETS,
     all_records,
     check_evaluations,
@@ -381,5 +382,5 @@ def files_of(target):
 
 def files_below(kind):
     """What asks for the files of all targets of this scale in the folder ``kind``."""
-    found = [each for _, each in drawn(SUITE) if each.files[0].startswith(kind)]
+    found = [each for _, each in drawn(SUITE) if any(f.startswith(kind) for f in each.files)]
     return [file for each in found for file in outputs(each)]

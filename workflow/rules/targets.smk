@@ -20,3 +20,9 @@ rule tables:
     input:
         files_below("tables"),
     localrule: True
+
+
+rule findings:
+    input:
+        outputs(FINDINGS),
+    localrule: True

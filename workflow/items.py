@@ -179,6 +179,10 @@ TARGETS: dict[str, Target] = {
         needs=("budgets",),
         reads=("heldout.json",),
     ),
+    "sweeps": Target(
+        draws=(_figure("sweeps", "Scores against K and β"),),
+        needs=("table1", "table2", "table4", "heldout", "controls"),
+    ),
     "table6": _item(_table("table6", "Table 6", "fewshot")),
     "table7": _item(_table("table7", "Table 7", "math")),
     "table8": _item(_table("table8", "Table 8", "math")),
@@ -194,6 +198,20 @@ TARGETS: dict[str, Target] = {
     "costs": Target(
         draws=(_table("costs", "Costs of the runs", "costs"),),
         needs=("table1", "table4", "table7"),
+    ),
+    "flops": Target(
+        draws=(_figure("flops", "Score against training FLOPs"),),
+        needs=("table1", "table4", "table7"),
+    ),
+    "lead": Target(
+        draws=(_figure("lead", "TAD less its controls over training", "Controls"),),
+        needs=("primary", "controls"),
+        reads=("train.jsonl",),
+    ),
+    "training": Target(
+        draws=(_figure("training", "Training curves"),),
+        needs=("figure1", "primary", "controls"),
+        reads=("train.jsonl",),
     ),
     "controls": Target(
         draws=(
@@ -248,7 +266,7 @@ def drawn(suite: Suite) -> Iterator[tuple[str, Drawn]]:
 
 def target_records(suite: Suite, name: str) -> list[str]:
     """The records that a target is made of, relative to the root."""
-    if name in ("claims", "costs", "provenance"):
+    if name in ("claims", "costs", "flops", "provenance"):
         return all_records(suite)
     if name == "selection":
         names = ("selection.json", COMPANIONS["selection.json"])

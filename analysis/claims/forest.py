@@ -39,7 +39,7 @@ LOOKS = {
 }
 """Colour, marker and whether it is filled, by verdict."""
 
-ROW, AROUND = 0.17, 0.55
+ROW, AROUND = 0.16, 0.35
 """Inches of a row, and of what stands around the rows of a block."""
 
 LETTERS = 58
@@ -58,7 +58,9 @@ def figure(numbers: pd.DataFrame, *, primary: bool) -> Figure:
     from matplotlib.figure import Figure
 
     rows = drawn(numbers, primary=primary)
-    groups = [rows] if primary else [part for _, part in rows.groupby(["family", "unit"], sort=False)]
+    groups = (
+        [rows] if primary else [part for _, part in rows.groupby(["family", "unit"], sort=False)]
+    )
     groups = [part for part in groups if len(part)]
     heights = [AROUND + ROW * (len(part) + 1) for part in groups] or [0.5]
     page = Figure(figsize=(1.25 * style.TEXT_WIDTH, sum(heights) + 0.4), layout="constrained")
@@ -78,7 +80,9 @@ def drawn(numbers: pd.DataFrame, *, primary: bool) -> pd.DataFrame:
     own = numbers[(numbers["family"] == PRIMARY) == primary]
     rows = own[own["effect"].notna() & (own["of"] != "exact")]
     per = rows["margin"] if primary else 1.0
-    return rows.assign(at=rows["effect"] / per, **{"from": rows["low"] / per, "to": rows["high"] / per})
+    return rows.assign(
+        at=rows["effect"] / per, **{"from": rows["low"] / per, "to": rows["high"] / per}
+    )
 
 
 def limits(rows: pd.DataFrame, *, primary: bool) -> tuple[float, float]:
@@ -108,24 +112,28 @@ def _block(axis: Axes, rows: pd.DataFrame, *, primary: bool) -> None:
             axis.plot(row["at"], place, marker=marker, color=color, markerfacecolor=face, ls="")
         p = p_value(row["p_adjusted"])
         told = f"{row['_effect']}  {row['_interval']}" + (f"  p {p}" if p else "")
-        axis.annotate(told, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=6)
+        axis.annotate(
+            told, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=6
+        )
     axis.set_yticks(range(len(rows)), [_name(row) for row in rows.to_dict("records")], fontsize=6)
     axis.set(xlim=(low, high), ylim=(len(rows) - 0.4, -0.6))
     axis.grid(visible=False, axis="y")
     axis.spines["left"].set_visible(False)
     axis.tick_params(axis="y", length=0)
     first = rows.iloc[0]
-    unit = "margins (grey: within the margin)" if primary else first["unit"]
-    axis.set_xlabel(f"difference, {unit}", fontsize=7)
-    if not primary:
-        axis.set_title(f"{first['family']}, in {first['unit']}", loc="left")
+    axis.locator_params(axis="x", nbins=6)
+    if primary:
+        axis.set_xlabel("difference in multiples of the margin (grey: within it)", fontsize=7)
+    else:
+        unit = f"in {first['unit']}" if first["unit"] else "no unit"
+        axis.set_title(f"{first['family']}, {unit}", loc="left", fontsize=7)
 
 
 def _name(row: dict) -> str:
-    """What is compared, and of a primary claim where."""
-    name = row["statistic"]
+    """What is compared; of a primary claim its id, which says by what and where."""
+    name = row["statistic"].replace("weakest of ", "of ")
     if row["family"] == PRIMARY:
-        name = f"{row['id'].removeprefix('primary-')}:  {name}"
+        name = f"{row['id'].removeprefix('primary-')}:  {name.partition(':')[0]}"
     return name if len(name) <= LETTERS else f"{name[: LETTERS - 1]}…"
 
 

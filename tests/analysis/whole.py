@@ -36,10 +36,14 @@ def quality(rng, method):
     if method is None:
         return 0.0
     tad = 0.8 if "beta" in method.parameters or method.matched_to else 1.0
-    return tad * (0.3 / method.weights[1] ** 0.2 if method.row.needs_teacher else 0.5) * (
-        np.exp(0.02 * rng.normal()) * method.shared["x"] ** -0.1
-        if "x" in method.shared
-        else np.exp(0.02 * rng.normal())
+    return (
+        tad
+        * (0.3 / method.weights[1] ** 0.2 if method.row.needs_teacher else 0.5)
+        * (
+            np.exp(0.02 * rng.normal()) * method.shared["x"] ** -0.1
+            if "x" in method.shared
+            else np.exp(0.02 * rng.normal())
+        )
     )
 
 

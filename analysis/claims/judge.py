@@ -46,6 +46,9 @@ from analysis.tables.render import Table, blocks
 from tad.experiment.config import Suite
 
 VERDICTS = (SUPPORTED, CONTRADICTED, SAME, UNDECIDED, DEPENDS, NOT_TESTABLE)
+ASIDE = ("Family", "Where", "In words", "Pair by pair", "Statistic", "Margin", "p, same", "n")
+"""Columns that a printed page has no room for."""
+
 FAMILIES = {PRIMARY: holm, PAPER: benjamini_hochberg, OURS: benjamini_hochberg}
 """How each family of claims is corrected for their number."""
 
@@ -171,6 +174,7 @@ def claims_table(suite: Suite, numbers: pd.DataFrame, *, by_pair: bool = False) 
         left=len(header) - 6,
         bold=frozenset((at, column) for at in decided),
         blocks=blocks(numbers[key].tolist()),
+        aside=ASIDE,
     )
 
 
@@ -222,7 +226,7 @@ def _notes(suite: Suite, numbers: pd.DataFrame) -> list[str]:
 
 
 def write(suite: Suite, root: Path) -> None:
-    """Write tables and forest plots of a root. Raises UserError for a record that is missing or broken."""
+    """Write tables and forest plots of a root. Raises UserError for a bad record."""
     whole, parts = judge(suite, root)
     told = alert(suite, root)
     for name, numbers in (

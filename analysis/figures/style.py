@@ -135,8 +135,10 @@ def robust_limits(frame: pd.DataFrame, columns: Sequence[str]) -> tuple[float, f
     return low - margin, high + margin
 
 
-def clipped(axis: Axes, frame: pd.DataFrame, limits: tuple[float, float]) -> None:
-    """Arrows at the ends of the y axis where an interval of ``frame`` (tokens, low, high) goes on."""
+def clipped(
+    axis: Axes, frame: pd.DataFrame, limits: tuple[float, float], color: str = GREY
+) -> None:
+    """Arrows at the ends of the y axis where an interval (tokens, low, high) goes on."""
     first, last = limits
     for end, marker, beyond in (
         (first, "v", frame["low"] < first),
@@ -144,7 +146,7 @@ def clipped(axis: Axes, frame: pd.DataFrame, limits: tuple[float, float]) -> Non
     ):
         if beyond.any():
             place = frame["tokens"][beyond]
-            axis.plot(place, [end] * len(place), marker, color=GREY, markersize=3.5, clip_on=False)
+            axis.plot(place, [end] * len(place), marker, color=color, markersize=3.5, clip_on=False)
 
 
 def few_log_ticks(axis: Axes, values: Iterable[float]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +37,10 @@ LOOKS = {
     NOT_TESTABLE: (style.GREY, "|", True),
 }
 """Colour, marker and whether it is filled, by verdict."""
+
+COLUMNS = ["family", "id", "statistic", "unit", "effect", "low", "high", "margin", "p_adjusted",
+           "verdict"]  # fmt: skip
+"""Of the numbers drawn."""
 
 ROW, AROUND = 0.16, 0.35
 """Inches of a row, and of what stands around the rows of a block."""
@@ -160,10 +163,8 @@ def _left_out(numbers: pd.DataFrame, *, primary: bool) -> str:
 
 def draw(numbers: pd.DataFrame, root: Path) -> None:
     """Write both plots of a root, with the numbers drawn."""
-    columns: Sequence[str] = ("family", "id", "statistic", "unit", "effect", "low", "high", "margin",
-                              "p_adjusted", "verdict")  # fmt: skip
     for name, primary in (("forest_primary", True), ("forest_exploratory", False)):
         with style.paper_style():
             style.save(figure(numbers, primary=primary), root / "figures" / name)
-        shown = drawn(numbers, primary=primary)[[*columns]]
+        shown = drawn(numbers, primary=primary)[COLUMNS]
         write_numbers(shown, root / "figures" / f"{name}.csv")

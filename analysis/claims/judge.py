@@ -3,10 +3,10 @@
     tad claims --root work/mini
 
 Writes ``{root}/tables/claims.{csv,md,html,tex}``, one row a claim, ``claims_by_pair.*``, the same
-for each pair on its own, and ``{root}/figures/forest_*``. config/claims.yaml states the primary claims, ``listed`` the others
-and how they are measured, ``statistics`` how a verdict is reached. A record that this scale does
-not make leaves a claim "not testable at this scale"; one that it makes and that is missing is an
-error.
+for each pair on its own, and ``{root}/figures/forest_*``. config/claims.yaml states the primary
+claims, ``listed`` the others and how they are measured, ``statistics`` how a verdict is reached. A
+record that this scale does not make leaves a claim "not testable at this scale"; one that it makes
+and that is missing is an error.
 """
 
 from __future__ import annotations

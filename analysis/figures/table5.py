@@ -113,8 +113,9 @@ def _draw_held_out(axis: Axes, own: Sequence[Curve]) -> None:
         one, look = curve.held_out, style.method_look(Method.parse(curve.method))
         mark = {"color": look["color"], "marker": look["marker"], "markersize": 4}
         if one.refusal:
-            axis.annotate("refused", (place, one.truth), (0, 5), textcoords="offset points",
-                          ha="center", fontsize=7)  # fmt: skip
+            above = (place, max(one.measured.values()))
+            axis.annotate("refused", above, (0, 5), textcoords="offset points", ha="center",
+                          fontsize=7)  # fmt: skip
         else:
             axis.vlines(place - 0.12, one.low, one.high, color=look["color"])
             axis.plot(place - 0.12, one.value, **mark | {"marker": "_", "markersize": 7})

@@ -262,9 +262,7 @@ def _height(row: Sequence[str], group: Sequence[Column]) -> float:
     return LINE * max([1, *lines])
 
 
-def _tabular(
-    table: Table, group: Sequence[Column], headings: Sequence[str], rows: range
-) -> str:
+def _tabular(table: Table, group: Sequence[Column], headings: Sequence[str], rows: range) -> str:
     kinds = [
         rf">{{\raggedright\arraybackslash}}p{{{column.width:.0f}pt}}"
         if column.broken

@@ -11,10 +11,10 @@ RUN := PATH="$(CURDIR)/$(BIN):$$PATH" HF_HUB_OFFLINE=$(if $(filter paper,$(SCALE
 
 help:
 	@echo 'make setup       .venv with the exact packages of requirements.lock'
-	@echo 'make reproduce   run the DAG (SCALE=smoke, CORES=all) and write its report'
+	@echo 'make reproduce   run the DAG (SCALE=smoke, CORES=all): work/SCALE/findings.html'
 	@echo 'make figures     redraw tables and figures from the records in results/SCALE'
 	@echo 'make publish     copy records, tables and figures of work/SCALE to results/SCALE'
-	@echo 'make report      the HTML report of work/SCALE alone'
+	@echo 'make report      how work/SCALE was made: Snakemake'\''s report of its jobs'
 	@echo 'make bench       time and memory of the losses, as tables'
 	@echo 'make test        the test suite; make test-slow the long ones'
 	@echo 'make lint        ruff, snakefmt, snakemake --lint'
@@ -32,7 +32,7 @@ reproduce: setup
 	$(RUN) snakemake --quiet rules host --cores $(CORES) --config scale=$(SCALE) -- all
 	@$(MAKE) --no-print-directory report
 	@echo
-	@echo 'Report:  work/$(SCALE)/report.html'
+	@echo 'Findings: work/$(SCALE)/findings.html    How they were made: work/$(SCALE)/report.html'
 	@echo 'Figures: work/$(SCALE)/figures/    Tables: work/$(SCALE)/tables/'
 
 report: setup
@@ -40,7 +40,8 @@ report: setup
 
 figures: setup
 	$(RUN) snakemake --quiet rules host --workflow-profile profiles/figures --cores $(CORES) \
-		--config scale=$(SCALE) root=results/$(SCALE) -- tables figures
+		--config scale=$(SCALE) root=results/$(SCALE) -- tables figures findings
+	@echo 'Findings: results/$(SCALE)/findings.html'
 	@echo 'Figures: results/$(SCALE)/figures/    Tables: results/$(SCALE)/tables/'
 
 publish: setup

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from tad.experiment.config import ConfigError, Suite
 from tad.experiment.run_id import RunId
 from tad.experiment.specs import last_checkpoint
+from tad.methods import BASELINE, MATCHED_TO, Method
 
 RECORDS = {
     "table1": ("fewshot.json",),
@@ -92,6 +93,8 @@ class Target:
 
     ``needs`` are items of which a scale must select one, if any; of their runs ``reads`` names the
     files that are read, where that is not what RECORDS says of an item, and ``also`` more of them.
+    ``compares`` are groups of methods, with their default parameters, of each of which those items
+    must run one on the same pair.
     ``design`` says that the primary claims (DESIGN) are read as well.
     """
 
@@ -99,6 +102,7 @@ class Target:
     needs: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
+    compares: tuple[tuple[str, ...], ...] = ()
     design: bool = False
 
 
@@ -182,6 +186,7 @@ TARGETS: dict[str, Target] = {
     "sweeps": Target(
         draws=(_figure("sweeps", "Scores against K and β"),),
         needs=("table1", "table2", "table4", "heldout", "controls"),
+        compares=((MATCHED_TO,),),
     ),
     "table6": _item(_table("table6", "Table 6", "fewshot")),
     "table7": _item(_table("table7", "Table 7", "math")),
@@ -207,11 +212,13 @@ TARGETS: dict[str, Target] = {
         draws=(_figure("lead", "TAD less its controls over training", "Controls"),),
         needs=("primary", "controls"),
         reads=("train.jsonl",),
+        compares=((MATCHED_TO,), (BASELINE, f"{BASELINE}_matched")),
     ),
     "training": Target(
         draws=(_figure("training", "Training curves"),),
         needs=("figure1", "primary", "controls"),
         reads=("train.jsonl",),
+        compares=((MATCHED_TO, BASELINE),),
     ),
     "controls": Target(
         draws=(
@@ -240,6 +247,11 @@ def check_target(suite: Suite, name: str) -> None:
     """Raises ConfigError for a target that a scale does not make."""
     if not available(suite, name):
         needed = " or ".join(TARGETS[name].needs)
+        if TARGETS[name].compares and set(TARGETS[name].needs) & set(suite.select.items):
+            groups = (" or ".join(group) for group in TARGETS[name].compares)
+            raise ConfigError(
+                f"config/{suite.scale}.yaml: no pair of {needed} runs {' and '.join(groups)}"
+            )
         known = ", ".join(suite.select.items)
         raise ConfigError(
             f"config/{suite.scale}.yaml: {needed} is not in select.items (those are: {known})"
@@ -250,8 +262,16 @@ def available(suite: Suite, name: str) -> bool:
     """Whether a scale makes a target."""
     if name == "selection":
         return bool(selection_runs(suite))
-    needs = TARGETS[name].needs
-    return not needs or bool(set(needs) & set(suite.select.items))
+    target = TARGETS[name]
+    items = [item for item in target.needs if item in suite.select.items]
+    run: dict[str, set[str]] = {}
+    for each in (each for item in items for each in suite.runs(item)) if target.compares else ():
+        run.setdefault(each.pair, set()).add(str(each.method))
+    compared = not target.compares or any(
+        all({str(Method(one)) for one in group} & methods for group in target.compares)
+        for methods in run.values()
+    )
+    return compared and bool(items or not target.needs)
 
 
 def drawn(suite: Suite) -> Iterator[tuple[str, Drawn]]:

@@ -77,12 +77,13 @@ def panels(
     titles: Mapping[Key, str], height: float, more: float = 0.0
 ) -> tuple[Figure, dict[Key, Axes]]:
     """A panel for each pair, by id with its title, at most three in a row of ``height`` inches."""
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
     columns = min(len(titles), 3)
     rows = -(-len(titles) // columns)
     size = (TEXT_WIDTH * (1 if columns > 1 else 0.6), height * rows + more)
-    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat[len(titles) :]:
         axis.set_visible(False)
     found = dict(zip(titles, axes.flat, strict=False))
@@ -93,7 +94,7 @@ def panels(
 
 def wrapped(title: str, columns: int) -> str:
     """A title in lines that a panel, one of so many in a row, has room for."""
-    return textwrap.fill(title, 26 if columns > 2 else 40)
+    return textwrap.fill(title, 23 if columns > 2 else 40)
 
 
 def over(seeds: Iterable[int], kind: str = "95% t interval") -> str:

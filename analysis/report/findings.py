@@ -36,7 +36,7 @@ h3 {margin: 1.5em 0 .5em}
 h3 small {font-weight: normal; font-size: .75em}
 nav ul {list-style: none; padding: 0}
 img {max-width: min(100%, 60em); height: auto; display: block}
-section > p {font-size: .9em; color: #333}
+section > p {font-size: .9em; color: #333; margin: .3em 0; padding: 0}
 #verdicts td {text-align: center}
 #verdicts td.word {text-align: left}
 """
@@ -132,7 +132,7 @@ def _contents(first: Sequence[Shown], rest: Sequence[Shown], categories: Sequenc
         links = " · ".join(f'<a href="#{e.anchor}">{html.escape(e.label)}</a>' for e in entries)
         return f"<li><b>{html.escape(name)}</b>: {links}</li>"
 
-    lines = [line("First", first)]
+    lines = [line("Findings", first)]
     lines += [line(name, [e for e in rest if e.category == name]) for name in categories]
     return f"<nav><ul>{''.join(lines)}</ul></nav>"
 

@@ -78,6 +78,7 @@ def _panel(axis: Axes, rows: pd.DataFrame, chosen: Mapping[Method, Mapping]) -> 
                       **chosen[method])  # fmt: skip
     axis.set_xscale("log")
     style.few_log_ticks(axis, rows["cost"])
+    axis.margins(x=0.12, y=0.12)
     axis.set(xlabel=f"training, {unit}", ylabel=rows["score_of"].iloc[0])
 
 

@@ -32,18 +32,14 @@ SYMBOLS = {"k": "K", "beta": "β"}
 
 
 def sweeps_frame(suite: Suite, root: Path) -> pd.DataFrame:
-    """One row a pair, metric, parameter and value; empty where nothing is varied.
+    """One row a pair, metric, parameter and value.
 
     Columns: pair, metric, parameter (``baseline``: the row to compare with), value, mean, half
     (95% t interval over seeds), seeds. Raises RecordError.
     """
     frame = pd.DataFrame(list(_rows(suite, root)))
-    if frame.empty:
-        return frame
     found = over_seeds(frame, ["pair", "metric", "parameter", "at"], "found")
-    found = found.rename(columns={"at": "value"})
-    several = found.groupby(["metric", "parameter"])["value"].transform("nunique") > 1
-    return found[several | (found["parameter"] == "baseline")]
+    return found.rename(columns={"at": "value"})
 
 
 def _rows(suite: Suite, root: Path) -> Iterator[dict[str, Any]]:
@@ -74,11 +70,12 @@ def _places(method: Method) -> Iterator[tuple[str, float]]:
 
 
 def figure(frame: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
-    """A row of panels a metric, a column a parameter, as far as there are values."""
+    """A row of panels a metric, a column a parameter, those that are varied if any is."""
     from matplotlib.figure import Figure
 
     metrics = [name for name in METRICS if (frame["metric"] == name).any()]
-    names = [name for name in SYMBOLS if (frame["parameter"] == name).any()]
+    values = frame.groupby("parameter")["value"].nunique()
+    names = [name for name in SYMBOLS if values.get(name, 0) > 1] or list(SYMBOLS)
     page = Figure(figsize=(style.TEXT_WIDTH, 2.0 * len(metrics) + 0.5), layout="constrained")
     axes = page.subplots(len(metrics), len(names), squeeze=False, sharex="col", sharey="row")
     for metric, row in zip(metrics, axes, strict=True):

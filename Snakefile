@@ -29,7 +29,7 @@ rule all:
     input:
         rules.figures.input,
         rules.tables.input,
-        rules.findings.input,
+        outputs(FINDINGS),
     localrule: True
 
 

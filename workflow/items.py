@@ -239,6 +239,7 @@ TARGETS: dict[str, Target] = {
     "provenance": Target(
         draws=(_table("provenance", "What code made the records", "provenance", "Provenance"),)
     ),
+    "findings": Target(draws=(FINDINGS,)),
 }
 """All of them by name."""
 

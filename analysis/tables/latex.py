@@ -88,7 +88,7 @@ def latex(table: Table, name: str) -> str:
     shown = [at for at, title in enumerate(table.header) if title not in table.aside]
     headings, shown = headed(table, shown)
     natural = {at: natural_width(table, at) for at in shown}
-    wide = max(_total(natural.values()), *map(_width, headings)) > COLUMN
+    wide = max([_total(natural.values()), *map(_width, headings)]) > COLUMN
     groups = grouped(table, shown, natural, TEXT if wide else COLUMN)
     notes = [*([table.alert] if table.alert else []), *table.notes]
     if table.aside:

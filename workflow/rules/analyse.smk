@@ -7,7 +7,7 @@ for target, drawing in drawn(SUITE):
         name:
             drawing.name
         input:
-            [f"{TARGET}/{name}" for name in target_records(SUITE, target)],
+            inputs_of(target),
         output:
             *outputs(drawing),
         log:
@@ -23,24 +23,3 @@ for target, drawing in drawn(SUITE):
             design=design_of(target),
         shell:
             "tad {params.command} --config {params.config:q} --root {params.root:q} > {log:q} 2>&1"
-
-
-rule:
-    name:
-        FINDINGS.name
-    input:
-        files_below("figures"),
-        files_below("tables"),
-    output:
-        *outputs(FINDINGS),
-    log:
-        f"{TARGET}/logs/analysis/{FINDINGS.name}.log",
-    conda:
-        ENVIRONMENT
-    threads: 1
-    params:
-        config=CONFIG,
-        root=lambda w: TARGET,
-        again=REDRAW,
-    shell:
-        "tad report --config {params.config:q} --root {params.root:q} > {log:q} 2>&1"

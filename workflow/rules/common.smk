@@ -361,6 +361,13 @@ def outputs(drawn):
     return files
 
 
+def inputs_of(target):
+    """What a target is drawn from: records, or of the findings all that is drawn."""
+    if target == "findings":
+        return list(dict.fromkeys([*files_below("figures"), *files_below("tables")]))
+    return [f"{TARGET}/{name}" for name in target_records(SUITE, target)]
+
+
 def design_of(target):
     """The hash of the primary claims for a target that reads them, so that a changed one redraws."""
     if TARGETS[target].design:

@@ -20,9 +20,3 @@ rule tables:
     input:
         files_below("tables"),
     localrule: True
-
-
-rule findings:
-    input:
-        outputs(FINDINGS),
-    localrule: True

@@ -37,11 +37,8 @@ def root(suite, tmp_path_factory):
     root = fill(tmp_path_factory.mktemp("work") / SCALE, suite)
     for _, each in drawn(suite):
         kind, *name = each.command.split()
-        if kind == "claims":
-            judge.write(suite, root)
-        else:
-            (tables.write if kind == "tables" else figures.draw)(*name, suite, root)
-    write(suite, root)
+        commands = {"tables": tables.write, "figures": figures.draw, "claims": judge.write}
+        {**commands, "report": write}[kind](*name, suite, root)
     return root
 
 
@@ -53,7 +50,8 @@ def page(root):
 def test_every_declared_file_is_drawn(suite, root):
     declared = {file for _, each in drawn(suite) for file in each.outputs(suite)}
     folders = ("tables", "figures")
-    assert declared == {f"{f}/{p.name}" for f in folders for p in (root / f).iterdir()}
+    found = {f"{f}/{p.name}" for f in folders for p in (root / f).iterdir()}
+    assert declared == {*found, "findings.html"}
 
 
 def test_labels_of_the_report_are_unique():

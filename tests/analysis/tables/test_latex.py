@@ -79,3 +79,8 @@ def test_a_table_that_just_fits_is_not_wider_than_its_column():
         made = table(columns)
         total = sum(natural_width(made, at) + 6 for at in range(columns + 1)) - 6
         assert (r"\begin{table*}" in latex(made, "x")) == (total > COLUMN)
+
+
+def test_a_table_without_rows_is_its_header():
+    text = latex(table(2, rows=0, notes=["nothing yet"]), "x")
+    assert "Method & c0 & c1" in text and "nothing yet" in text

@@ -22,9 +22,9 @@ table {border-collapse: collapse}
 th, td {padding: .25em .8em; text-align: right; border-bottom: 1px solid #ddd; vertical-align: top}
 th {border-bottom: 2px solid #333; vertical-align: bottom}
 td {white-space: nowrap}
-.box {overflow-x: auto}
+.box {overflow-x: auto; font-size: 14px}
 .word {text-align: left}
-td.long {min-width: 18em; white-space: normal}
+td.long {min-width: 12em; white-space: normal}
 tr.block td {border-top: 2px solid #999}
 p.alert {color: #C00000; font-weight: bold}
 caption, p {text-align: left; max-width: 60em; padding-bottom: .8em}

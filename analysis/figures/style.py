@@ -94,7 +94,7 @@ def panels(
 
 def wrapped(title: str, columns: int) -> str:
     """A title in lines that a panel, one of so many in a row, has room for."""
-    return textwrap.fill(title, 23 if columns > 2 else 40)
+    return textwrap.fill(title, {1: 40, 2: 40, 3: 23}.get(columns, 14))
 
 
 def over(seeds: Iterable[int], kind: str = "95% t interval") -> str:

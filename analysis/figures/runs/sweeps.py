@@ -97,7 +97,7 @@ def _panel(axis: Axes, frame: pd.DataFrame, name: str, titles: Mapping[str, str]
     for order, (pair, title) in enumerate(titles.items()):
         own = frame[frame["pair"] == pair]
         line = own[own["parameter"] == name].sort_values("value")
-        color, marker = style.CYCLE[order % len(style.CYCLE)], style.MARKERS[order]
+        color, marker = (of[order % len(of)] for of in (style.CYCLE, style.MARKERS))
         if line.empty:
             continue
         place = line["value"] * (1 + 0.04 * order)  # so that no bar hides another

@@ -16,10 +16,10 @@ SAME := --config $(CONFIG) $(foreach word,$(OVERRIDE),-o '$(word)')
 
 help:
 	@echo 'make setup       .venv with the exact packages of requirements.lock'
-	@echo 'make reproduce   run the DAG (SCALE=smoke or your/own.yaml, CORES=all) and write its report'
+	@echo 'make reproduce   run the DAG (SCALE=smoke or your/own.yaml, CORES=all): findings.html'
 	@echo 'make figures     redraw tables and figures from the records in results/SCALE'
 	@echo 'make publish     copy records, tables and figures of work/SCALE to results/SCALE'
-	@echo 'make report      the HTML report of work/SCALE alone'
+	@echo 'make report      how work/SCALE was made: Snakemake'\''s report of its jobs'
 	@echo 'make bench       time and memory of the losses, as tables'
 	@echo 'make test        the test suite; make test-slow the long ones'
 	@echo 'make lint        ruff, snakefmt, snakemake --lint'
@@ -38,13 +38,15 @@ reproduce: setup
 	@$(RUN) snakemake --quiet rules host --cores $(CORES) --config $(SET) -- all
 	@$(MAKE) --no-print-directory report
 	@$(RUN) tad status $(SAME)
+	@echo 'Findings: work/$(NAME)/findings.html    How they were made: work/$(NAME)/report.html'
 
 report: setup
 	$(RUN) snakemake --quiet --cores 1 --config $(SET) --report work/$(NAME)/report.html -- all
 
 figures: setup
 	$(RUN) snakemake --quiet rules host --workflow-profile profiles/figures --cores $(CORES) \
-		--config $(SET) root=results/$(NAME) -- tables figures
+		--config $(SET) root=results/$(NAME) -- tables figures findings
+	@echo 'Findings: results/$(NAME)/findings.html'
 	@echo 'Figures: results/$(NAME)/figures/    Tables: results/$(NAME)/tables/'
 
 publish: setup

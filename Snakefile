@@ -29,6 +29,7 @@ rule all:
     input:
         rules.figures.input,
         rules.tables.input,
+        outputs(FINDINGS),
     localrule: True
 
 

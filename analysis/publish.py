@@ -19,15 +19,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.provenance import fault, states
+from analysis.report import findings
 from analysis.results import PROJECT
 from tad.command import UserError, command_line, exit_code
 from tad.experiment.config import load_suite, scale_options
 from tad.experiment.layers import config_files
 from tad.records import provenance, read_json, write_json
-from workflow.items import DESIGN, all_records
+from workflow.items import DESIGN, FINDINGS, all_records
 
-PICTURES = ("*.png", "*.csv")
-"""Of a figure the picture and its numbers; the PDF is redrawn."""
+PAGE = FINDINGS.files[0]
+PICTURES = ("*.png", "*.pdf", "*.csv")
+"""Of a figure: to look at, to print, and its numbers."""
 
 
 class PublishError(UserError, ValueError):
@@ -74,6 +76,9 @@ def publish(
             (new / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / name, new / name)
             hashes[name.as_posix()] = _hash(new / name)
+        if (source / PAGE).is_file():  # anew, because it says where its records are
+            findings.write(suite, new)
+            hashes[PAGE] = _hash(new / PAGE)
         configuration = [*config_files(path), PROJECT / DESIGN]
         write_json(
             new / "manifest.json",
@@ -105,9 +110,10 @@ def redrawn(scale: str, root: Path = Path()) -> Path:
     records = {
         name: of_file
         for name, of_file in manifest["files"].items()
-        if Path(name).parts[0] not in ("tables", "figures")
+        if Path(name).parts[0] not in ("tables", "figures", PAGE)
     }
-    drawn = {name.as_posix(): _hash(target / name) for name in _drawn(target)}
+    page = [Path(PAGE)] if (target / PAGE).is_file() else []
+    drawn = {name.as_posix(): _hash(target / name) for name in [*_drawn(target), *page]}
     drawn_by = {"drawn_by": provenance()["git"]}
     write_json(target / "manifest.json", manifest | {"files": records | drawn} | drawn_by)
     return target

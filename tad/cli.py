@@ -35,6 +35,7 @@ COMMANDS = {
     "tables": ("analysis.tables.draw", "draw a table from records"),
     "figures": ("analysis.figures.draw", "draw a figure from records"),
     "claims": ("analysis.claims.judge", "judge the paper's claims by records"),
+    "report": ("analysis.report.findings", "draw the page of findings of what is drawn"),
     "paired": ("analysis.paired", "paired tests of few-shot items"),
     "scaling-law": ("analysis.scaling_law.cli", "fit loss against tokens"),
     "audit": ("analysis.reported.audit", "check the arithmetic of the paper's printed values"),

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from tad.experiment.config import ConfigError, Suite
 from tad.experiment.run_id import RunId
 from tad.experiment.specs import last_checkpoint
+from tad.methods import BASELINE, MATCHED_TO, Method
 
 RECORDS = {
     "table1": ("fewshot.json",),
@@ -92,6 +93,8 @@ class Target:
 
     ``needs`` are items of which a scale must select one, if any; of their runs ``reads`` names the
     files that are read, where that is not what RECORDS says of an item, and ``also`` more of them.
+    ``compares`` are groups of methods, with their default parameters, of each of which those items
+    must run one on the same pair.
     ``design`` says that the primary claims (DESIGN) are read as well.
     """
 
@@ -99,6 +102,7 @@ class Target:
     needs: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
+    compares: tuple[tuple[str, ...], ...] = ()
     design: bool = False
 
 
@@ -128,14 +132,16 @@ _CALIBRATION = Drawn(
     category="Calibration",
     per_pair="table4",
 )
-_BOTH_CLAIMS = [
+_OF_CLAIMS = [
+    _figure("forest_primary", "Primary claims", "Claims"),
+    _figure("forest_exploratory", "Exploratory claims", "Claims"),
     _table("claims", "Claims", "claims", "Claims"),
     _table("claims_by_pair", "Claims, by pair", "claims", "Claims"),
 ]
 _CLAIMS = Drawn(
     command="claims",
-    files=tuple(file for each in _BOTH_CLAIMS for file in each.files),
-    shown={file: text for each in _BOTH_CLAIMS for file, text in each.shown.items()},
+    files=tuple(file for each in _OF_CLAIMS for file in each.files),
+    shown={file: text for each in _OF_CLAIMS for file, text in each.shown.items()},
     category="Claims",
 )
 _AUDIT = Drawn(
@@ -144,6 +150,10 @@ _AUDIT = Drawn(
     shown={"tables/audit.html": ("The paper's printed numbers", "audit")},
     category="Audit",
 )
+
+
+FINDINGS = Drawn(command="report", files=("findings.html",), shown={}, category="Findings")
+"""The page that shows all the others; made of them, not of records."""
 
 
 def _item(*draws: Drawn) -> Target:
@@ -173,6 +183,11 @@ TARGETS: dict[str, Target] = {
         needs=("budgets",),
         reads=("heldout.json",),
     ),
+    "sweeps": Target(
+        draws=(_figure("sweeps", "Scores against K and β"),),
+        needs=("table1", "table2", "table4", "heldout", "controls"),
+        compares=((MATCHED_TO,),),
+    ),
     "table6": _item(_table("table6", "Table 6", "fewshot")),
     "table7": _item(_table("table7", "Table 7", "math")),
     "table8": _item(_table("table8", "Table 8", "math")),
@@ -189,10 +204,26 @@ TARGETS: dict[str, Target] = {
         draws=(_table("costs", "Costs of the runs", "costs"),),
         needs=("table1", "table4", "table7"),
     ),
+    "flops": Target(
+        draws=(_figure("flops", "Score against training FLOPs"),),
+        needs=("table1", "table4", "table7"),
+    ),
+    "lead": Target(
+        draws=(_figure("lead", "TAD less its controls over training", "Controls"),),
+        needs=("primary", "controls"),
+        reads=("train.jsonl",),
+        compares=((MATCHED_TO,), (BASELINE, f"{BASELINE}_matched")),
+    ),
+    "training": Target(
+        draws=(_figure("training", "Training curves"),),
+        needs=("figure1", "primary", "controls"),
+        reads=("train.jsonl",),
+        compares=((MATCHED_TO, BASELINE),),
+    ),
     "controls": Target(
         draws=(
             _table("controls", "TAD and its controls", "controls", "Controls"),
-            _figure("controls", "TAD and its controls", "Controls"),
+            _figure("controls", "TAD and its controls, figure", "Controls"),
         ),
         needs=CONTROL_ITEMS,
         also=("train.jsonl",),
@@ -208,6 +239,7 @@ TARGETS: dict[str, Target] = {
     "provenance": Target(
         draws=(_table("provenance", "What code made the records", "provenance", "Provenance"),)
     ),
+    "findings": Target(draws=(FINDINGS,)),
 }
 """All of them by name."""
 
@@ -216,6 +248,11 @@ def check_target(suite: Suite, name: str) -> None:
     """Raises ConfigError for a target that a scale does not make."""
     if not available(suite, name):
         needed = " or ".join(TARGETS[name].needs)
+        if TARGETS[name].compares and set(TARGETS[name].needs) & set(suite.select.items):
+            groups = (" or ".join(group) for group in TARGETS[name].compares)
+            raise ConfigError(
+                f"config/{suite.scale}.yaml: no pair of {needed} runs {' and '.join(groups)}"
+            )
         known = ", ".join(suite.select.items)
         raise ConfigError(
             f"config/{suite.scale}.yaml: {needed} is not in select.items (those are: {known})"
@@ -226,8 +263,16 @@ def available(suite: Suite, name: str) -> bool:
     """Whether a scale makes a target."""
     if name == "selection":
         return bool(selection_runs(suite))
-    needs = TARGETS[name].needs
-    return not needs or bool(set(needs) & set(suite.select.items))
+    target = TARGETS[name]
+    items = [item for item in target.needs if item in suite.select.items]
+    run: dict[str, set[str]] = {}
+    for each in (each for item in items for each in suite.runs(item)) if target.compares else ():
+        run.setdefault(each.pair, set()).add(str(each.method))
+    compared = not target.compares or any(
+        all({str(Method(one)) for one in group} & methods for group in target.compares)
+        for methods in run.values()
+    )
+    return compared and bool(items or not target.needs)
 
 
 def drawn(suite: Suite) -> Iterator[tuple[str, Drawn]]:
@@ -242,7 +287,7 @@ def drawn(suite: Suite) -> Iterator[tuple[str, Drawn]]:
 
 def target_records(suite: Suite, name: str) -> list[str]:
     """The records that a target is made of, relative to the root."""
-    if name in ("claims", "costs", "provenance"):
+    if name in ("claims", "costs", "flops", "provenance"):
         return all_records(suite)
     if name == "selection":
         names = ("selection.json", COMPANIONS["selection.json"])

@@ -2,11 +2,11 @@
 
     tad claims --root work/mini
 
-Writes ``{root}/tables/claims.{csv,md,html,tex}``, one row a claim, and ``claims_by_pair.*``, the
-same for each pair on its own. config/claims.yaml states the primary claims, ``listed`` the others
-and how they are measured, ``statistics`` how a verdict is reached. A record that this scale does
-not make leaves a claim "not testable at this scale"; one that it makes and that is missing is an
-error.
+Writes ``{root}/tables/claims.{csv,md,html,tex}``, one row a claim, ``claims_by_pair.*``, the same
+for each pair on its own, and ``{root}/figures/forest_*``. config/claims.yaml states the primary
+claims, ``listed`` the others and how they are measured, ``statistics`` how a verdict is reached. A
+record that this scale does not make leaves a claim "not testable at this scale"; one that it makes
+and that is missing is an error.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from analysis.claims import words
+from analysis.claims import forest, words
 from analysis.claims.design import design_hash, load_design, primary_claims
 from analysis.claims.evidence import Evidence
 from analysis.claims.listed import CLAIMS, OURS, PAPER, PRIMARY, Claim, own_claims
@@ -46,6 +46,9 @@ from analysis.tables.render import Table, blocks
 from tad.experiment.config import Suite
 
 VERDICTS = (SUPPORTED, CONTRADICTED, SAME, UNDECIDED, DEPENDS, NOT_TESTABLE)
+ASIDE = ("Family", "Where", "In words", "Pair by pair", "Statistic", "Margin", "p, same", "n")
+"""Columns that a printed page has no room for."""
+
 FAMILIES = {PRIMARY: holm, PAPER: benjamini_hochberg, OURS: benjamini_hochberg}
 """How each family of claims is corrected for their number."""
 
@@ -171,6 +174,7 @@ def claims_table(suite: Suite, numbers: pd.DataFrame, *, by_pair: bool = False) 
         left=len(header) - 6,
         bold=frozenset((at, column) for at in decided),
         blocks=blocks(numbers[key].tolist()),
+        aside=ASIDE,
     )
 
 
@@ -222,7 +226,7 @@ def _notes(suite: Suite, numbers: pd.DataFrame) -> list[str]:
 
 
 def write(suite: Suite, root: Path) -> None:
-    """Write both tables of a root. Raises UserError for a record that is missing or broken."""
+    """Write tables and forest plots of a root. Raises UserError for a bad record."""
     whole, parts = judge(suite, root)
     told = alert(suite, root)
     for name, numbers in (
@@ -232,6 +236,7 @@ def write(suite: Suite, root: Path) -> None:
         table = replace(claims_table(suite, numbers, by_pair=name != "claims"), alert=told)
         csv = numbers[[column for column in numbers if not column.startswith("_")]]
         table.write(root / "tables", name, csv)
+    forest.draw(frame(whole), root)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -49,7 +49,7 @@ def figure(frame: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
         panels = parts[-1].subplots(1, len(grids), squeeze=False)[0]
         for axis, block in zip(panels, grids, strict=True):
             _against_parameter(axis, frame, block)
-    _legend(page)
+    _legend(page, frame)
     return page
 
 
@@ -124,13 +124,14 @@ def _draw(axis: Axes, rows: pd.DataFrame, metric: str, joined: pd.Series) -> Non
     axis.minorticks_off()
 
 
-def _legend(page: Figure) -> None:
+def _legend(page: Figure, frame: pd.DataFrame) -> None:
     """One entry a method of any panel, below all of them."""
     found = {}
     for axis in page.get_axes():
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
-    page.legend(found.values(), found, loc="outside lower center", ncols=3)
+    told = f"hollow: controls; bars: {style.over(frame['seeds'])}"
+    page.legend(found.values(), found, loc="outside lower center", ncols=3, title=told)
 
 
 def draw(name: str, suite: Suite, root: Path) -> None:

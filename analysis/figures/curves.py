@@ -25,12 +25,14 @@ def figure1(curves: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
 
     A band is the 95% t interval over seeds; with one seed there is none.
     """
-    figure, axes = style.panels(titles, 2.2)
+    figure, axes = style.panels(titles, 2.2, more=0.4)
     for pair, axis in axes.items():
         _draw_curves(axis, curves[curves["pair"] == pair])
         if axis.get_subplotspec().is_first_col():
             axis.set_ylabel("held-out KL (nats/token)")
-    next(iter(axes.values())).legend()
+    handles = next(iter(axes.values())).get_legend_handles_labels()
+    told = f"bands: {style.over(curves['seeds'])}"
+    figure.legend(*handles, loc="outside lower center", ncols=2, title=told)
     return figure
 
 

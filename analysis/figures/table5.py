@@ -45,7 +45,10 @@ def figure(found: Sequence[Curve], titles: Mapping[str, str]) -> Figure:
         # An interval that says nothing may span decades; the axis follows the points.
         losses = np.concatenate([curve.points["loss"] for curve in own])
         margin = 0.08 * (np.ptp(losses) or 0.1)
-        left.set_ylim(losses.min() - margin, losses.max() + margin)
+        ends = losses.min() - margin, losses.max() + margin
+        left.set_ylim(*ends)
+        for curve in own:
+            _mark_clipped(left, curve, ends)
         left.set_title(titles[pair], loc="left")
         left.set(xscale="log", ylabel="CLM + KL (nats/token)")
         left.minorticks_off()
@@ -53,7 +56,8 @@ def figure(found: Sequence[Curve], titles: Mapping[str, str]) -> Figure:
         left.set_xticks(ticks, [short(float(f"{tick:.2g}")) for tick in ticks])
         _draw_held_out(right, own)
     axes[-1, 0].set_xlabel("training tokens of a run")
-    page.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(own))
+    page.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(own),
+                title="bands and bars: 95% interval of the law; marks: one a seed")  # fmt: skip
     return page
 
 
@@ -85,6 +89,17 @@ def _draw_curve(axis: Axes, curve: Curve) -> None:
     axis.plot(grid[~inside], value[~inside], color=color, linestyle="--")
 
 
+def _mark_clipped(axis: Axes, curve: Curve, ends: tuple[float, float]) -> None:
+    """Arrows where the interval of the law, at a budget, goes on beyond the axis."""
+    fit = law(curve)
+    if fit is not None:
+        tokens = curve.points["tokens"].drop_duplicates()
+        low, high = np.transpose([fit.interval(at) for at in tokens])
+        color = style.method_look(Method.parse(curve.method))["color"]
+        frame = pd.DataFrame({"tokens": tokens, "low": low, "high": high})
+        style.clipped(axis, frame, ends, color)
+
+
 def _grid(curve: Curve, fit: Fit) -> np.ndarray:
     """Tokens to draw at, from the first budget to the held-out one, the last fitted one twice."""
     last = fit.tokens.max()
@@ -98,8 +113,9 @@ def _draw_held_out(axis: Axes, own: Sequence[Curve]) -> None:
         one, look = curve.held_out, style.method_look(Method.parse(curve.method))
         mark = {"color": look["color"], "marker": look["marker"], "markersize": 4}
         if one.refusal:
-            axis.annotate("refused", (place, one.truth), (0, 5), textcoords="offset points",
-                          ha="center", fontsize=7)  # fmt: skip
+            above = (place, max(one.measured.values()))
+            axis.annotate("refused", above, (0, 5), textcoords="offset points", ha="center",
+                          fontsize=7)  # fmt: skip
         else:
             axis.vlines(place - 0.12, one.low, one.high, color=look["color"])
             axis.plot(place - 0.12, one.value, **mark | {"marker": "_", "markersize": 7})

@@ -42,12 +42,12 @@ def figure2(teachers: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     left.set_xticks(sizes, [str(size) for size in sizes], minor=False)
     left.xaxis.set_minor_locator(NullLocator())
     style.plain_log_labels(left)
-    left.legend()
+    left.legend(title="bands: quartiles over tokens")
     right.set_yticks(range(len(names)), [titles[n].replace(" arch", "\narch") for n in names])
     right.set(xlim=(0, 100), ylim=(-0.6, len(names) - 0.4))
     right.invert_yaxis()
     right.grid(visible=False, axis="y")
-    right.set_xlabel("next token is not the mode (%)")
+    right.set_xlabel("next token is not the mode (%)\nbars: 95% interval over tokens")
     return figure
 
 

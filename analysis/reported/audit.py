@@ -323,7 +323,7 @@ def _lost() -> dict[str, object]:
     return {"lost": _markdown(["table", "row", "cells"], rows)}
 
 
-STYLE = "body {max-width: 60em}\ntable {margin: 1em 0}\nth, td {text-align: left}"
+STYLE = "table {margin: 1em 0}\nth, td {text-align: left; white-space: normal}\n"
 
 
 def write_page(name: str, suite: Suite, root: Path) -> None:
@@ -331,6 +331,7 @@ def write_page(name: str, suite: Suite, root: Path) -> None:
     from markdown_it import MarkdownIt
 
     body = MarkdownIt("commonmark").enable("table").render(render())
+    body = body.replace("<table>", '<div class="box"><table>').replace("</table>", "</table></div>")
     write_text(root / "tables" / f"{name}.html", page("Audit", body, STYLE))
 
 

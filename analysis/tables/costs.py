@@ -86,7 +86,7 @@ def costs_table(suite: Suite, frame: pd.DataFrame) -> Table:
     keys = ["stage", "pair", "method"]
     values = ("tokens", "petaflops", "seconds", "ahead", "memory", "score")
     means = {name: over_seeds(frame, keys, name).set_index(keys) for name in values}
-    unit, factor = _unit(frame["petaflops"].max())
+    unit, factor = unit_of(frame["petaflops"].max())
     header = ["Stage", "Pair", "Method", "tokens, k", unit, "× CLM", "training, s"]
     header += ["ahead, s", "memory, GB", "score"]
     # Methods in one order for all pairs.
@@ -122,7 +122,7 @@ def costs_table(suite: Suite, frame: pd.DataFrame) -> Table:
     )
 
 
-def _unit(petaflops: float) -> tuple[str, float]:
+def unit_of(petaflops: float) -> tuple[str, float]:
     """A unit in which this many PetaFLOPs is a number of ordinary size, and its factor."""
     units = (("PFLOPs", 1.0), ("TFLOPs", 1e3), ("GFLOPs", 1e6))
     return next((unit for unit in units if petaflops * unit[1] >= 1), units[-1])

@@ -10,34 +10,39 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.results import write_numbers
+from analysis.tables.latex import latex
 from tad.methods import ROWS, Method
 from tad.records import write_text
 
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>
-body {{font: 15px/1.5 system-ui, sans-serif; margin: 2em}}
-table {{border-collapse: collapse}}
-th, td {{padding: .25em .8em; text-align: right; border-bottom: 1px solid #ddd}}
-th {{border-bottom: 2px solid #333}}
-{style}
-</style>{body}</html>
+{style}</style>{body}</html>
 """
-_STYLE = """tr.block td {{border-top: 2px solid #999}}
-th:nth-child(-n+{left}), td:nth-child(-n+{left}) {{text-align: left}}
-p.alert {{color: #C00000; font-weight: bold}}
-caption, p {{text-align: left; max-width: 60em; padding-bottom: .8em}}"""
+STYLE = """body {font: 15px/1.5 system-ui, sans-serif; margin: 2em}
+table {border-collapse: collapse}
+th, td {padding: .25em .8em; text-align: right; border-bottom: 1px solid #ddd; vertical-align: top}
+th {border-bottom: 2px solid #333; vertical-align: bottom}
+td {white-space: nowrap}
+.box {overflow-x: auto; font-size: 14px}
+.word {text-align: left}
+td.long {min-width: 12em; white-space: normal}
+tr.block td {border-top: 2px solid #999}
+p.alert {color: #C00000; font-weight: bold}
+caption, p {text-align: left; max-width: 60em; padding-bottom: .8em}
+"""
+"""Rules that all pages share; a wide table scrolls in a box of its own."""
 
-_LATEX = str.maketrans(
-    {letter: rf"\{letter}" for letter in "&%$#_{}"}
-    | {letter: f"${letter}$" for letter in "<>|"}
-    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "−": "$-$"}
-    | {"±": r"$\pm$", "α": r"$\alpha$", "β": r"$\beta$", "δ": r"$\delta$", "→": r"$\to$"}
-    | {"≤": r"$\le$", "≥": r"$\ge$", "×": r"$\times$"}
-)
+LONG = 40
+"""Letters beyond which a cell of words is broken into lines."""
 
 
-def page(title: str, body: str, style: str) -> str:
+def page(title: str, body: str, style: str = "") -> str:
     """A page of HTML around a body; ``style`` is added to the rules that all pages share."""
-    return _PAGE.format(title=html.escape(title), body=body, style=style)
+    return _PAGE.format(title=html.escape(title), body=body, style=STYLE + style)
+
+
+def body_of(text: str) -> str:
+    """What ``page`` was given as body."""
+    return text.partition("</style>")[2].rpartition("</html>")[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +51,8 @@ class Table:
 
     The first ``left`` columns are words, the rest numbers. ``bold`` holds (row, column) of the
     cells to mark; a rule is drawn above each row whose number is in ``blocks``. ``alert`` is what a
-    reader has to know first, in red on a page.
+    reader has to know first, in red on a page. ``aside`` names columns that a printed page has no
+    room for.
     """
 
     title: str
@@ -57,6 +63,7 @@ class Table:
     bold: frozenset[tuple[int, int]] = field(default_factory=frozenset)
     blocks: frozenset[int] = field(default_factory=frozenset)
     alert: str = ""
+    aside: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -66,8 +73,9 @@ class Table:
     def write(self, folder: Path, name: str, numbers: pd.DataFrame) -> None:
         """Write ``{folder}/{name}.{csv,md,html,tex}``; ``numbers`` is what the CSV holds."""
         write_numbers(numbers, folder / f"{name}.csv")
-        for suffix, render in (("md", self.markdown), ("html", self.page), ("tex", self.latex)):
-            write_text(folder / f"{name}.{suffix}", render())
+        write_text(folder / f"{name}.md", self.markdown())
+        write_text(folder / f"{name}.html", self.page())
+        write_text(folder / f"{name}.tex", latex(self, name))
 
     def markdown(self) -> str:
         """Title, table and notes."""
@@ -87,40 +95,26 @@ class Table:
 
         def line(cells: Sequence[str], tag: str, number: int = -1) -> str:
             texts = [html.escape(cell) for cell in cells]
-            for column in range(len(texts)):
-                if (number, column) in self.bold:
-                    texts[column] = f"<b>{texts[column]}</b>"
-            kind = ' class="block"' if number in self.blocks else ""
-            return f"<tr{kind}>" + "".join(f"<{tag}>{t}</{tag}>" for t in texts) + "</tr>\n"
+            found = ""
+            for column, text in enumerate(texts):
+                marked = f"<b>{text}</b>" if (number, column) in self.bold else text
+                found += f"<{tag}{kinds[column]}>{marked}</{tag}>"
+            block = ' class="block"' if number in self.blocks else ""
+            return f"<tr{block}>{found}</tr>\n"
 
+        kinds = [
+            ' class="word long"' if any(len(row[at]) > LONG for row in self.rows)
+            else ' class="word"' if at < self.left else ""
+            for at in range(len(self.header))
+        ]  # fmt: skip
         body = line(self.header, "th")
         body += "".join(line(row, "td", number) for number, row in enumerate(self.rows))
-        body = f"<table><caption>{html.escape(self.title)}</caption>{body}</table>"
+        title = f"<caption>{html.escape(self.title)}</caption>"
+        body = f'<div class="box"><table>{title}{body}</table></div>'
         body += "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
         if self.alert:
             body = f'<p class="alert">{html.escape(self.alert)}</p>{body}'
-        return page(self.title, body, _STYLE.format(left=self.left))
-
-    def latex(self) -> str:
-        """A ``table`` environment; needs the package booktabs."""
-        columns = "l" * self.left + "r" * (len(self.header) - self.left)
-        lines = [" & ".join(map(latex, self.header)) + r" \\", r"\midrule"]
-        for number, row in enumerate(self.rows):
-            if number in self.blocks:
-                lines.append(r"\midrule")
-            cells = [
-                rf"\textbf{{{latex(cell)}}}" if (number, column) in self.bold else latex(cell)
-                for column, cell in enumerate(row)
-            ]
-            lines.append(" & ".join(cells) + r" \\")
-        told = [*([self.alert] if self.alert else []), *self.notes]
-        notes = "".join(f"\n\\par\\smallskip\\footnotesize {latex(note)}" for note in told)
-        inner = "\n".join(lines)
-        return (
-            f"\\begin{{table}}\n\\centering\n\\caption{{{latex(self.title)}}}\n"
-            f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{inner}\n\\bottomrule\n\\end{{tabular}}"
-            f"{notes}\n\\end{{table}}\n"
-        )
+        return page(self.title, body)
 
 
 def blocks(keys: Sequence[object]) -> frozenset[int]:
@@ -151,13 +145,18 @@ def control_note(rows: Iterable[str]) -> list[str]:
     return [told] if names else []
 
 
-def latex(text: str) -> str:
-    """Text with what LaTeX would misread written so that it prints as it is."""
-    return text.translate(_LATEX)
-
-
 def plus_minus(mean: float, half: float, decimals: int) -> str:
-    """``0.83 ± 0.01``; the mean alone where one seed gives no interval; a dash for no value."""
+    """``0.83 ± 0.01``; the mean alone where one seed gives no interval; a dash for no value.
+
+    Never ``± 0.00``: a half-width that rounds to it is ``< 0.01``, and none at all is that of seeds
+    with one value, which leaves open how far others would be.
+    """
     if mean != mean:
         return "–"
-    return f"{mean:.{decimals}f}" + (f" ± {half:.{decimals}f}" if half == half else "")
+    value = f"{mean:.{decimals}f}"
+    if half != half:
+        return value
+    if abs(half) < 1e-12 * max(1.0, abs(mean)):
+        return f"{value} (equal)"
+    least = 10.0**-decimals
+    return f"{value} ± {half:.{decimals}f}" if half >= least / 2 else f"{value} ± <{least:g}"

@@ -133,7 +133,7 @@ PROFILE = ("--workflow-profile", str(REPOSITORY / "profiles" / "figures"))
 
 
 def redraw(project: Project, *options: str) -> list[str]:
-    command = project.snakemake(*options, "--", "tables", "figures")
+    command = project.snakemake(*options, "--", "tables", "figures", "findings")
     command[command.index("--config") + 1 : command.index("--config") + 1] = ["root=results/tiny"]
     return [*command[:3], *PROFILE, *command[3:]]
 
@@ -143,7 +143,6 @@ def contents(root: Path) -> dict[str, bytes]:
         path.relative_to(root).as_posix(): path.read_bytes()
         for folder in ("tables", "figures")
         for path in (root / folder).iterdir()
-        if path.suffix != ".pdf"
     }
 
 
@@ -163,7 +162,10 @@ def test_publishing_copies_records_and_no_weights(published):
     names = set(manifest["files"])
     found = {p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file()}
     assert names == found - {"manifest.json"}
-    assert not any(name.endswith((".safetensors", ".pdf")) for name in names)
+    assert not any(name.endswith(".safetensors") for name in names)
+    assert {"figures/figure1.pdf", "findings.html"} <= names
+    page = (root / "findings.html").read_text()
+    assert 'href="manifest.json"' in page and "report.html" not in page
     assert any(name.endswith("fewshot.items.jsonl.gz") for name in names)
     assert contents(root) == contents(published.work)
 

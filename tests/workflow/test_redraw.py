@@ -9,7 +9,7 @@ import time
 import pytest
 
 from tad.experiment.config import load_suite
-from workflow.items import all_records, drawn
+from workflow.items import FINDINGS, all_records, drawn
 
 from .conftest import REPOSITORY, Project, make_project
 
@@ -33,8 +33,8 @@ def contents(project: Project) -> dict[str, str]:
 
 
 def number(project: Project) -> int:
-    """How many drawings there are."""
-    return len(list(drawn(load_suite(project.config))))
+    """How many drawings of records there are."""
+    return len([each for _, each in drawn(load_suite(project.config)) if each is not FINDINGS])
 
 
 def redraw(project: Project, tad: str) -> list[str]:

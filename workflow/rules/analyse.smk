@@ -7,7 +7,7 @@ for target, drawing in drawn(SUITE):
         name:
             drawing.name
         input:
-            [f"{TARGET}/{name}" for name in target_records(SUITE, target)],
+            inputs_of(target),
         output:
             *outputs(drawing),
         log:

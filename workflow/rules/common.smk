@@ -15,6 +15,7 @@ from tad.command import UserError
 from tad.experiment.config import ConfigError, open_scale
 from workflow.items import (
     DESIGN,
+    FINDINGS,
     TARGETS,
     all_records,
     check_evaluations,
@@ -385,6 +386,13 @@ def outputs(drawn):
     return files
 
 
+def inputs_of(target):
+    """What a target is drawn from: records, or of the findings all that is drawn."""
+    if target == "findings":
+        return list(dict.fromkeys([*files_below("figures"), *files_below("tables")]))
+    return [f"{TARGET}/{name}" for name in target_records(SUITE, target)]
+
+
 def design_of(target):
     """The hash of the primary claims for a target that reads them, so that a changed one redraws."""
     if TARGETS[target].design:
@@ -406,5 +414,5 @@ def files_of(target):
 
 def files_below(kind):
     """What asks for the files of all targets of this scale in the folder ``kind``."""
-    found = [each for _, each in drawn(SUITE) if each.files[0].startswith(kind)]
+    found = [each for _, each in drawn(SUITE) if any(f.startswith(kind) for f in each.files)]
     return [file for each in found for file in outputs(each)]

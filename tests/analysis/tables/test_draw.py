@@ -20,7 +20,7 @@ from .test_scores import fewshot
 def test_every_target_has_a_command_that_draws_it():
     commands = {drawn.command for target in TARGETS.values() for drawn in target.draws}
     named = {f"tables {name}" for name in TABLES} | {f"figures {name}" for name in FIGURES}
-    assert commands == {*named, "claims"}
+    assert commands == {*named, "claims", "report"}
 
 
 def test_a_table_that_the_scale_does_not_make_is_refused(tmp_path, capsys):

@@ -8,10 +8,10 @@ import pytest
 from analysis.tables.render import (
     Table,
     blocks,
+    body_of,
     control_note,
     controls_last,
     is_control,
-    latex,
     plus_minus,
 )
 
@@ -21,16 +21,28 @@ def test_cells_are_escaped():
     assert r"| KL(T\|\|S) | <b> |" in table.markdown()
     assert "| a_1 | **2** |" in table.markdown()
     assert "&lt;b&gt;" in table.page() and "<b>2</b>" in table.page()
-    assert r"a\_1 & \textbf{2} \\" in table.latex()
+    assert body_of(table.page()).startswith('<div class="box"><table>')
     with pytest.raises(ValueError, match="1 cells under 2 headers"):
         Table(title="t", header=["a", "b"], rows=[["1"]])
 
 
 def test_numbers_as_the_paper_prints_them():
-    assert latex("50% ± 1 & α_K") == r"50\% $\pm$ 1 \& $\alpha$\_K"
     assert plus_minus(0.5, float("nan"), 4) == "0.5000"
     assert plus_minus(0.5, 0.01, 4) == "0.5000 ± 0.0100"
     assert plus_minus(float("nan"), float("nan"), 1) == "–"
+
+
+def test_no_interval_is_printed_as_zero():
+    assert plus_minus(26.4, 0.0, 1) == "26.4 (equal)"
+    assert plus_minus(26.4, 0.04, 1) == "26.4 ± <0.1"
+    assert plus_minus(26.4, 0.05, 1) == "26.4 ± 0.1"
+
+
+def test_long_cells_are_broken_and_numbers_are_not():
+    rows = [["a", "words " * 20, "1"], ["b", "", "2"]]
+    page = Table(title="t", header=["x", "y", "z"], rows=rows).page()
+    assert page.count('<td class="word long">') == 2 and page.count('<td class="word">') == 2
+    assert "<td>1</td>" in page
 
 
 def test_a_rule_is_drawn_where_the_key_changes():

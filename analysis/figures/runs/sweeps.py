@@ -1,0 +1,122 @@
+"""The figure ``sweeps``: few-shot average and held-out KL against K and against beta.
+
+One colour a pair. K is varied at the default beta, and beta at the default K. The baseline is a
+band of its 95% interval, or a line of one seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from analysis.figures import style
+from analysis.names import pair_title
+from analysis.results import over_seeds, run_keys, write_numbers
+from tad.experiment.config import Suite
+from tad.experiment.layout import Layout
+from tad.methods import BASELINE, Method
+from tad.records import read_json
+from workflow.items import RECORDS, TARGETS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+METRICS = {"kl": "held-out KL (nats/token)", "fewshot": "few-shot Avg (%)"}
+RECORD = {"kl": "heldout.json", "fewshot": "fewshot.json"}
+SYMBOLS = {"k": "K", "beta": "β"}
+"""The parameters that are varied, as the axis calls them."""
+
+
+def sweeps_frame(suite: Suite, root: Path) -> pd.DataFrame:
+    """One row a pair, metric, parameter and value.
+
+    Columns: pair, metric, parameter (``baseline``: the row to compare with), value, mean, half
+    (95% t interval over seeds), seeds. Raises RecordError.
+    """
+    frame = pd.DataFrame(list(_rows(suite, root)))
+    found = over_seeds(frame, ["pair", "metric", "parameter", "at"], "found")
+    return found.rename(columns={"at": "value"})
+
+
+def _rows(suite: Suite, root: Path) -> Iterator[dict[str, Any]]:
+    items = [item for item in TARGETS["sweeps"].needs if item in suite.select.items]
+    for metric, record in RECORD.items():
+        own = [item for item in items if record in RECORDS[item]]
+        for run in dict.fromkeys(run for item in own for run in suite.runs(item)):
+            places = list(_places(run.method))
+            if places:
+                content = read_json(Layout(root).run(run) / record)
+                found = (
+                    content["metrics"]["kl"]["mean"] if metric == "kl" else 100 * content["average"]
+                )
+                for parameter, value in places:
+                    yield {**run_keys(run), "metric": metric, "parameter": parameter,
+                           "at": value, "found": found}  # fmt: skip
+
+
+def _places(method: Method) -> Iterator[tuple[str, float]]:
+    """The axes that a method stands on: all of its other parameters have their default."""
+    if method == Method(BASELINE):
+        yield "baseline", 0.0
+    elif not method.control and set(SYMBOLS) <= set(method.parameters):
+        default = Method(method.name)
+        for name in SYMBOLS:
+            if method == Method.of(method.name, **{**default.parameters, name: method[name]}):
+                yield name, method[name]
+
+
+def figure(frame: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
+    """A row of panels a metric, a column a parameter, those that are varied if any is."""
+    from matplotlib.figure import Figure
+
+    metrics = [name for name in METRICS if (frame["metric"] == name).any()]
+    values = frame.groupby("parameter")["value"].nunique()
+    names = [name for name in SYMBOLS if values.get(name, 0) > 1] or list(SYMBOLS)
+    page = Figure(figsize=(style.TEXT_WIDTH, 2.0 * len(metrics) + 0.5), layout="constrained")
+    axes = page.subplots(len(metrics), len(names), squeeze=False, sharex="col", sharey="row")
+    for metric, row in zip(metrics, axes, strict=True):
+        for name, axis in zip(names, row, strict=True):
+            _panel(axis, frame[frame["metric"] == metric], name, titles)
+        row[0].set_ylabel(METRICS[metric])
+    for name, axis in zip(names, axes[-1], strict=True):
+        axis.set_xlabel(SYMBOLS[name])
+    entries: dict[str, Any] = {}
+    for axis in axes.flat:
+        entries |= dict(zip(*axis.get_legend_handles_labels()[::-1], strict=True))
+    told = f"{Method(BASELINE).label}: dashed; bars and bands: {style.over(frame['seeds'])}"
+    page.legend(entries.values(), entries, loc="outside lower center", ncols=2, title=told)
+    return page
+
+
+def _panel(axis: Axes, frame: pd.DataFrame, name: str, titles: Mapping[str, str]) -> None:
+    ticks = sorted(set(frame[frame["parameter"] == name]["value"]))
+    for order, (pair, title) in enumerate(titles.items()):
+        own = frame[frame["pair"] == pair]
+        line = own[own["parameter"] == name].sort_values("value")
+        color, marker = (of[order % len(of)] for of in (style.CYCLE, style.MARKERS))
+        if line.empty:
+            continue
+        place = line["value"] * (1 + 0.04 * order)  # so that no bar hides another
+        half = line["half"].fillna(0.0)
+        axis.errorbar(place, line["mean"], yerr=half, color=color, marker=marker, lw=0.6,
+                      elinewidth=0.9, label=title)  # fmt: skip
+        for _, base in own[own["parameter"] == "baseline"].iterrows():
+            axis.axhline(base["mean"], color=color, ls="--", lw=0.8)
+            if base["half"] == base["half"]:
+                low, high = base["mean"] - base["half"], base["mean"] + base["half"]
+                axis.axhspan(low, high, color=color, alpha=0.1, lw=0)
+    axis.set_xscale("log")
+    axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.minorticks_off()
+
+
+def draw(name: str, suite: Suite, root: Path) -> None:
+    """Draw the figure of a root. Raises RecordError for a missing record."""
+    frame = sweeps_frame(suite, root)
+    titles = {pair: pair_title(suite, pair) for pair in dict.fromkeys(frame["pair"])}
+    style.save(figure(frame, titles), root / "figures" / name)
+    write_numbers(frame, root / "figures" / f"{name}.csv")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from analysis.results import row_name
-from analysis.tables.render import Table
+from analysis.writing.render import Table
 from tad.experiment.config import Suite
 from tad.experiment.flops import Account, model_account, pair_account
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.tables.render import Table
+from analysis.writing.render import Table
 from tad.experiment.config import Suite
 from tad.records import read_json
 from workflow.items import all_records

@@ -42,7 +42,7 @@ from analysis.claims.statistics import (
 )
 from analysis.provenance import alert
 from analysis.results import draw_command
-from analysis.tables.render import Table, blocks
+from analysis.writing.render import Table, blocks
 from tad.experiment.config import Suite
 
 VERDICTS = (SUPPORTED, CONTRADICTED, SAME, UNDECIDED, DEPENDS, NOT_TESTABLE)

@@ -14,6 +14,7 @@ from analysis.claims import exact
 from analysis.claims.compare import (
     LATEST,
     Statistic,
+    beyond,
     chain,
     compare,
     compare_couples,
@@ -32,7 +33,6 @@ from analysis.claims.metrics import (
     SPEED,
     task_accuracy,
 )
-from analysis.claims.scaling import beyond
 from analysis.tables.scores import ALIKE
 from tad.experiment.config import Suite
 from tad.methods import BASELINE, Method

@@ -12,7 +12,7 @@ from analysis.claims.words import p_value
 from analysis.controls.frame import BLOCKS, OTHERS, REFERENCE, controls_frame
 from analysis.names import titled
 from analysis.results import row_name
-from analysis.tables.render import Table, blocks, plus_minus
+from analysis.writing.render import Table, blocks, plus_minus
 from tad.experiment.config import Suite
 
 COLUMNS = {"kl": ("KL(T||S)", 4), "nll": ("NLL", 4), "full_ece": ("Full-ECE, %", 2),

@@ -19,7 +19,7 @@ import pandas as pd
 from analysis.claims.judge import FAMILIES, VERDICTS
 from analysis.provenance import alert, states
 from analysis.results import PROJECT, draw_command
-from analysis.tables.render import body_of, page
+from analysis.writing.render import body_of, page
 from tad.command import UserError
 from tad.experiment.config import Suite
 from tad.records import write_text

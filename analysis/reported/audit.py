@@ -35,7 +35,7 @@ from analysis.reported.values import (
     table,
 )
 from analysis.results import pair_name, paper_suite
-from analysis.tables.render import page
+from analysis.writing.render import page
 from tad.command import command_line, exit_code
 from tad.experiment.config import Suite
 from tad.methods import BASELINE, ROWS

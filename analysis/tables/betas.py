@@ -15,7 +15,7 @@ import pandas as pd
 from analysis.names import pair_title, titled
 from analysis.notes import setting_notes
 from analysis.results import half_width, heldout_frame
-from analysis.tables.render import Table, blocks, plus_minus
+from analysis.writing.render import Table, blocks, plus_minus
 from tad.experiment.config import Suite
 from tad.experiment.run_id import RunId
 from tad.methods import BASELINE, Method

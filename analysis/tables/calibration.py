@@ -14,7 +14,7 @@ import pandas as pd
 
 from analysis.names import titled
 from analysis.results import spread
-from analysis.tables.render import Table, control_note, controls_last
+from analysis.writing.render import Table, control_note, controls_last
 from eval.calibration.sums import SequenceGaps, compare
 from tad.experiment.config import Suite
 from tad.experiment.layout import Layout

@@ -16,7 +16,7 @@ import pandas as pd
 
 from analysis.names import titled
 from analysis.results import over_seeds, run_keys
-from analysis.tables.render import Table, control_note, controls_last, plus_minus
+from analysis.writing.render import Table, control_note, controls_last, plus_minus
 from tad.experiment.config import Suite
 from tad.experiment.flops import EXECUTED, Assumptions, model_account, pair_account
 from tad.experiment.layout import Layout

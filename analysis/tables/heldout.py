@@ -9,7 +9,7 @@ import pandas as pd
 from analysis.names import titled
 from analysis.notes import setting_notes
 from analysis.results import heldout_frame, over_seeds
-from analysis.tables.render import Table, control_note, controls_last, plus_minus
+from analysis.writing.render import Table, control_note, controls_last, plus_minus
 from tad.experiment.config import Suite
 from tad.methods import Method
 

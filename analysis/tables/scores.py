@@ -20,8 +20,8 @@ from analysis.names import pair_title, titled
 from analysis.notes import math_notes, setting_notes, silent_notes
 from analysis.reported import values as reported
 from analysis.results import TASKS, half_width, row_name, spread
-from analysis.tables.render import Table, blocks, control_note, is_control, plus_minus
 from analysis.telling import average, teacher_records, telling
+from analysis.writing.render import Table, blocks, control_note, is_control, plus_minus
 from tad.command import UserError
 from tad.experiment.config import Suite
 from tad.experiment.layout import Layout

@@ -18,7 +18,7 @@ import pandas as pd
 from analysis.reported.audit import BF16_PEAK, WEEK_HOURS, gpu_hours
 from analysis.reported.values import flops, quantities
 from analysis.results import pair_name, paper_pairs, paper_suite
-from analysis.tables.render import Table, blocks
+from analysis.writing.render import Table, blocks
 from tad.experiment.config import Suite
 from tad.experiment.flops import (
     PAPER,

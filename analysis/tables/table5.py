@@ -17,7 +17,7 @@ from analysis.names import pair_title, short, titled
 from analysis.notes import setting_notes
 from analysis.reported import values as reported
 from analysis.scaling_law.budgets import FACTORS, ITEM, MIN_DECADES, Curve, Prediction, curves
-from analysis.tables.render import Table, blocks
+from analysis.writing.render import Table, blocks
 from tad.experiment.config import Suite
 from tad.methods import Method
 

@@ -17,7 +17,7 @@ import pandas as pd
 
 from analysis.reported import values as reported
 from analysis.results import pair_name, paper_suite
-from analysis.tables.render import Table, blocks
+from analysis.writing.render import Table, blocks
 from tad.command import UserError
 from tad.experiment.config import Suite
 from tad.experiment.schema import Shape

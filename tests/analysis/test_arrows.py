@@ -13,7 +13,7 @@ from analysis.results import PROJECT
 from tad.methods import ROWS
 
 ORDER = (
-    {"results", "tables.render", "figures.style"},
+    {"results", "writing", "figures.style"},
     {"paired", "names", "telling", "provenance"},
     {"scaling_law"},
     {"reported"},
@@ -21,6 +21,7 @@ ORDER = (
     {"tables", "figures"},
     {"claims"},
     {"controls"},
+    {"report"},
     {"publish"},
 )
 """What may import what stands before it, lowest first."""
@@ -94,7 +95,9 @@ def test_no_pair_model_or_checkpoint_is_named(path):
 
 
 @pytest.mark.parametrize(
-    "folder", ["", "tables", "figures", "claims", "controls", "scaling_law", "reported"]
+    "folder",
+    ["", "writing", "tables", "figures", "claims", "controls", "report", "scaling_law", "reported"],
+    ["", "writing", "tables", "figures", "claims", "report", "controls", "scaling_law", "reported"],
 )
 def test_folders_and_files_are_small(folder):
     files = list((PROJECT / "analysis" / folder).glob("*.py"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from analysis.names import model_title, pair_title, short, titled
-from analysis.tables.render import Table
+from analysis.writing.render import Table
 from tad.experiment.config import load_suite
 from tad.records import read_json
 

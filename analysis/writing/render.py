@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.results import write_numbers
-from analysis.tables.latex import latex
+from analysis.writing.latex import latex
 from tad.methods import ROWS, Method
 from tad.records import write_text
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from analysis.tables.render import (
+from analysis.writing.render import (
     Table,
     blocks,
     body_of,

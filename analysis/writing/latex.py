@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from analysis.tables.render import Table
+    from analysis.writing.render import Table
 
 COLUMN, TEXT = 215.0, 445.0
 r"""Widths in points that a table may have: a little less than the narrowest ``\columnwidth`` and

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from analysis.tables.latex import COLUMN, TEXT, escaped, grouped, headed, latex, natural_width
-from analysis.tables.render import Table
+from analysis.writing.latex import COLUMN, TEXT, escaped, grouped, headed, latex, natural_width
+from analysis.writing.render import Table
 
 
 def table(columns, rows=3, cell="12.3 ± 0.4", left=1, **more):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from analysis.claims.compare import beyond
 from analysis.claims.judge import judge
-from analysis.claims.scaling import beyond
 
 from ..budget_runs import suite_of, write_ends
 from ..invented import claim

@@ -35,6 +35,7 @@ STANDS_FOR = {
     "A/fewshot": f"{RUN}/fewshot",
     "B/fewshot": f"{RUN}/fewshot",
     "-- TARGET": "-- heldout",
+    "mylab/mine.yaml": "mylab/mine.yaml -o corpora.mine.validation_fraction=0.2",
     "--teacher work/mini": "--teacher work/smoke",
     "--tokens 300k --context 128": "--tokens 1k --context 32",
 }

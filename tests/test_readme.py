@@ -47,6 +47,7 @@ LONG = (
     "make publish",
     "make bench",
     "snakemake --config scale=mini",
+    "snakemake -- findings",
     "snakemake --workflow-profile profiles/slurm",
     "tad distill --teacher Qwen",
 )
@@ -144,6 +145,8 @@ def reader(copy: Project) -> Project:
     (copy.folder / "config/smoke.yaml").write_text(yaml.safe_dump(scale))
     case = {"dataset": "gsm8k", "generation": "The answer is 5.", "gold": "5"}
     (copy.folder / "cases.jsonl").write_text(json.dumps(case) + "\n")
+    law = [f"{tokens:.0f},{2 + 50 / tokens**0.2:.6f}" for tokens in (1e7, 3e7, 1e8, 3e8, 1e9)]
+    (copy.folder / "runs.csv").write_text("\n".join(["tokens,loss", *law]))
     return copy
 
 

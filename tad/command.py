@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -47,6 +48,9 @@ def exit_code(name: str, job: Callable[[], object]) -> int:
     except UserError as error:
         print(f"tad {name}: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # `tad list | head`: whoever read has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:  # the disk is full, a folder stands in the file's place, ...
         print(f"tad {name}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

@@ -55,7 +55,8 @@ class Evidence:
         return found
 
     def value(self, folder: Path, metric: Metric) -> float:
-        """A metric of a run or checkpoint. Raises RecordError, naming the file."""
+        """A metric of a run or checkpoint. Raises RecordError, naming the file, and NotTestable for
+        one that may be 0 and is."""
         path = folder / metric.record
         try:
             value = float(metric.read(self.content(path)))
@@ -63,6 +64,8 @@ class Evidence:
             raise RecordError(
                 f"{path}: has no {metric.name} ({type(error).__name__}: {error}); make it again"
             ) from None
+        if metric.vanishes and value == 0:  # a tiny student may give no token 10%
+            raise NotTestable(f"{path}: {metric.name} is 0, which has no ratio")
         if not math.isfinite(value) or (metric.ratio and value <= 0):
             raise RecordError(f"{path}: {metric.name} is {value}; the run did not end well")
         return value

@@ -21,8 +21,9 @@ class Metric:
     ``read`` takes the content of ``record`` (an object, or a list of lines for .jsonl). With
     ``ratio`` two runs are compared by the logarithm of their ratio, shown in percent; otherwise by
     their difference in ``unit``. ``items`` says that results item by item lie beside the record.
-    ``over`` is of a benchmark: it takes the record and the names of the tasks to average over, as
-    ``tasks`` are where they are given; only those count on which the teacher does not guess.
+    ``vanishes``: it may rightly be 0, and then has no ratio. ``over`` is of a benchmark: it takes
+    the record and the names of the tasks to average over, as ``tasks`` are where they are given;
+    only those count on which the teacher does not guess.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Metric:
     unit: str
     ratio: bool = False
     items: bool = False
+    vanishes: bool = False
     over: Callable[[Any, Sequence[str]], float] | None = None
     tasks: tuple[str, ...] = ()
 
@@ -104,7 +106,12 @@ MEMORY = Metric("memory allocated in a step", "manifest.json", _step_memory, "%"
 FEWSHOT = Metric("few-shot Avg", "fewshot.json", lambda record: 100 * record["average"], "points",
                  items=True, over=average)  # fmt: skip
 FULL_ECE = Metric(
-    "Full-ECE", "calibration.json", lambda record: record["full_ece"], "%", ratio=True
+    "Full-ECE",
+    "calibration.json",
+    lambda record: record["full_ece"],
+    "%",
+    ratio=True,
+    vanishes=True,
 )
 FULL_ECE_POINTS = Metric(
     "Full-ECE", "calibration.json", lambda record: 100 * record["full_ece"], "points"

@@ -8,8 +8,12 @@ from tad.records import RecordError, read_json, read_json_lines
 
 
 def headlines(folder: Path) -> dict[str, str]:
-    """Record to its number in words, of a folder of a run or a model."""
-    return {name: text for name in READERS if (text := headline(folder / name))}
+    """Record to its number in words, of a folder of a run or a model; a held-out record says what
+    the last evaluation on the way said, of more text."""
+    found = {name: text for name in READERS if (text := headline(folder / name))}
+    if "heldout.json" in found:
+        found.pop("train.jsonl", None)
+    return found
 
 
 def headline(record: Path) -> str:

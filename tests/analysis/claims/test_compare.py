@@ -29,6 +29,7 @@ from analysis.claims.metrics import (
     MEMORY,
     RISE,
     SPEED,
+    NotTestable,
     task_accuracy,
 )
 from analysis.claims.statistics import CONTRADICTED, NOT_TESTABLE, SUPPORTED, UNDECIDED
@@ -235,3 +236,12 @@ def test_memory_of_the_process_decides_nothing(root, tmp_path):
         put(Layout(tmp_path).run(run) / "manifest.json", {"peak_memory_bytes": 1e9})
     [judged], _ = judge(suite_of(), tmp_path, [memory])
     assert judged.verdict == NOT_TESTABLE and "the process" in judged.finding.reason
+
+
+def test_a_number_without_ratio_decides_nothing_and_stops_nothing(root):
+    """A tiny student that gives no token 10% has a Full-ECE of 0."""
+    suite = suite_of(pairs=PAIRS[:1])
+    run = next(run for run in suite.runs("heldout") if str(run.method) == TAD)
+    put(Layout(root).run(run) / "calibration.json", {"full_ece": 0.0})
+    with pytest.raises(NotTestable, match="no ratio"):
+        Evidence(suite, root).value(Layout(root).run(run), FULL_ECE)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import pandas as pd
 from scipy import stats
 
 from analysis.results import TASKS
+from eval.options import at_least
 from tad.command import UserError, command_line, exit_code
 
 
@@ -34,7 +36,7 @@ def read_items(path: str | Path) -> pd.DataFrame:
         return frame.astype({"correct": int})
     except FileNotFoundError:
         raise ItemsError(f"{path}: no such file; make it with eval.fewshot.evaluate") from None
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zlib.error) as error:
         raise ItemsError(f"{path}: not items of eval.fewshot.evaluate ({error})") from None
 
 
@@ -177,6 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     def job() -> None:
+        at_least(1, draws=options.draws)
         frames = [read_items(path) for path in options.items]
         pairs = paired_items(*frames)
         header = f"{'task':<14}{'items':>6}{'only A':>8}{'only B':>8}{'A - B':>8}"

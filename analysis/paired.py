@@ -17,7 +17,6 @@ import pandas as pd
 from scipy import stats
 
 from analysis.results import TASKS
-from eval.options import at_least
 from tad.command import UserError, command_line, exit_code
 
 
@@ -179,7 +178,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     def job() -> None:
-        at_least(1, draws=options.draws)
+        if options.draws < 1:
+            raise ItemsError(f"--draws {options.draws}: must be at least 1")
         frames = [read_items(path) for path in options.items]
         pairs = paired_items(*frames)
         header = f"{'task':<14}{'items':>6}{'only A':>8}{'only B':>8}{'A - B':>8}"

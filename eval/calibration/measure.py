@@ -263,9 +263,10 @@ def measure(
 ) -> tuple[FullECE, dict[str, Any]]:
     """Run a model over packed sequences; returns the accumulator and how it was measured.
 
-    ``data`` has a ``context`` and a ``vocab_size`` and maps 0..len-1 to {"input_ids", "labels"} (N,) tensors, N at most
-    that, labels already shifted. The first sequences that reach ``positions`` are used, all by
-    default. ``bos`` is the token that the tokenizer's template begins a text with.
+    ``data`` has a ``context`` and a ``vocab_size`` and maps 0..len-1 to {"input_ids", "labels"}
+    (N,) tensors, N at most that context, labels already shifted. The first sequences that reach
+    ``positions`` are used, all by default. ``bos`` is the token that the tokenizer's template
+    begins a text with.
     Raises CalibrationError when there are fewer, ModelError for a model that is not there.
     """
     import torch

@@ -72,12 +72,12 @@ def _check_weights(source: str, model: PreTrainedModel, report: dict[str, Any]) 
             f"{len(unknown) - 1} more; copy both from one model"
         )
     for name, values in model.named_parameters():
-        if values.numel() and values.is_floating_point() and values.element_size() > 1:
-            if not all(map(math.isfinite, values.detach().aminmax())):  # NaN is either end
-                raise ModelError(
-                    f"{source}: its weights have NaN or infinity in {name}; copy or make the model "
-                    "again"
-                )
+        wide = values.is_floating_point() and values.element_size() > 1  # 8 bits have no aminmax
+        if wide and values.numel() and not all(map(math.isfinite, values.detach().aminmax())):
+            raise ModelError(
+                f"{source}: its weights have NaN or infinity in {name}; copy or make the model "
+                "again"
+            )
 
 
 def load_config(source: str) -> PreTrainedConfig:

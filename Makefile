@@ -77,3 +77,6 @@ lock:
 	.venv-lock/bin/python -m pip install --quiet '.[suite,dev]'
 	.venv-lock/bin/python tools/lock.py
 	rm -rf .venv-lock
+
+.DEFAULT:
+	@echo "make: there is no '$@' (\`make\` lists what there is; a table or figure: snakemake -- $@)" >&2; exit 2

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ def read_items(path: str | Path) -> pd.DataFrame:
         return frame.astype({"correct": int})
     except FileNotFoundError:
         raise ItemsError(f"{path}: no such file; make it with eval.fewshot.evaluate") from None
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zlib.error) as error:
         raise ItemsError(f"{path}: not items of eval.fewshot.evaluate ({error})") from None
 
 
@@ -177,6 +178,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     def job() -> None:
+        if options.draws < 1:
+            raise ItemsError(f"--draws {options.draws}: must be at least 1")
         frames = [read_items(path) for path in options.items]
         pairs = paired_items(*frames)
         header = f"{'task':<14}{'items':>6}{'only A':>8}{'only B':>8}{'A - B':>8}"

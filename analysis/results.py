@@ -166,7 +166,7 @@ def run_keys(run: RunId) -> dict[str, Any]:
 
 def _metrics(path: Path) -> list[dict[str, Any]]:
     record = read_json(path)
-    if "metrics" not in record:
+    if not record.get("metrics"):
         raise RecordError(f"{path}: has no key 'metrics'; delete it and rerun")
     rows = []
     for name, values in record["metrics"].items():

@@ -174,10 +174,11 @@ def write_records(options: argparse.Namespace) -> None:
     bos = next(iter(bos_tokens(tokenizer)), None)
     # Half precision would move probabilities from bin to bin.
     dtype = torch.float32 if options.calibration else None
-    model = load_model(options.model, training=False, dtype=dtype).eval().to(device)
+    known = {"training": False, "vocab_size": data.vocab_size}
+    model = load_model(options.model, dtype=dtype, **known).eval().to(device)
     teacher, shared = None, None
     if options.teacher:
-        teacher = load_model(options.teacher, training=False).eval().to(device)
+        teacher = load_model(options.teacher, **known).eval().to(device)
         rows = [m.get_output_embeddings().weight.shape[0] for m in (teacher, model)]
         shared = shared_vocabulary(load_tokenizer(options.teacher), tokenizer, *rows)
     metric = FullECE(tail=True) if options.calibration else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import logging
 import os
@@ -42,22 +43,36 @@ def command_line(name: str, text: str | None) -> argparse.ArgumentParser:
 
 
 def exit_code(name: str, job: Callable[[], object]) -> int:
-    """Do the job: 0 when done, 2 after a line about a UserError or OSError, 130 when stopped."""
+    """Do the job: 0 when done, 2 after a line about a UserError or a file that cannot be written
+    or read, 130 when stopped."""
     try:
         job()
-    except UserError as error:
-        print(f"tad {name}: {error}", file=sys.stderr)
-        return 2
     except BrokenPipeError:  # `tad list | head`: whoever read has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:  # the disk is full, a folder stands in the file's place, ...
-        print(f"tad {name}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print(f"tad {name}: stopped; the same command goes on", file=sys.stderr)
         return 130
+    except Exception as error:
+        told = " ".join(str(error).split())
+        disk = getattr(error, "errno", None) in FULL or any(mark in told for mark in UNWRITTEN)
+        if not (disk or isinstance(error, UserError | OSError)):
+            raise
+        cure = "; make room or choose another place, and the same command goes on" if disk else ""
+        print(f"tad {name}: {told}{cure}", file=sys.stderr)
+        return 2
     return 0
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""A disk that is full or takes no files."""
+
+UNWRITTEN = (
+    *(f"(os error {number})" for number in FULL),
+    "PytorchStreamWriter failed",
+    "unexpected pos",
+)
+"""How safetensors and torch tell of one, by errors that are no OSError."""
 
 
 def plain_logging() -> None:

@@ -23,18 +23,39 @@ class RecordError(UserError, ValueError):
     """A record that is missing or unreadable; the message names the file and the cure."""
 
 
+class MissingKeyError(RecordError, KeyError):
+    """A record that lacks a key; a KeyError too, for who asks for one that may be absent."""
+
+    __str__ = Exception.__str__
+
+
+class Record(dict[str, Any]):
+    """An object of a record, at any depth: a key that it lacks raises MissingKeyError, which names
+    the file."""
+
+    where: str | Path
+
+    def __missing__(self, key: str) -> Any:
+        raise MissingKeyError(f"{self.where}: has no key {key!r}; delete it and rerun")
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write ``text`` under a temporary name, then move it: readers see all of it or nothing."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
-    """The same of bytes. Makes the folder if need be."""
+    """The same of bytes. Makes the folder if need be. Raises OSError, naming ``path``."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise type(error)(error.errno, f"{path}: not written ({error.strerror})") from None
 
 
 def write_gzip(path: str | Path, text: str) -> None:
@@ -71,12 +92,12 @@ def _not_finite(value: Any) -> str | None:
     return "" if isinstance(value, float) and not math.isfinite(value) else None
 
 
-def read_json(path: str | Path) -> Any:
+def read_json(path: str | Path) -> Record:
     """Read a JSON record. Raises RecordError for a missing or broken file."""
     return _loads(path, _read(path))
 
 
-def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
+def read_json_lines(path: str | Path) -> list[Record]:
     """Read a file of one JSON object a line. Raises RecordError, naming the line."""
     lines = _read(path).splitlines()
     return [_loads(f"{path}:{number}", line) for number, line in enumerate(lines, start=1)]
@@ -91,11 +112,19 @@ def _read(path: str | Path) -> str:
         raise RecordError(f"{path}: no readable record ({error})") from None
 
 
-def _loads(where: str | Path, text: str) -> Any:
+def _loads(where: str | Path, text: str) -> Record:
+    def known(values: dict[str, Any]) -> Record:
+        record = Record(values)
+        record.where = where
+        return record
+
     try:
-        return json.loads(text)
+        found = json.loads(text, object_hook=known)
     except (json.JSONDecodeError, RecursionError) as error:
         raise RecordError(f"{where}: not valid JSON ({error}); delete it and rerun") from None
+    if not isinstance(found, Record):
+        raise RecordError(f"{where}: must be a JSON object; delete it and rerun")
+    return found
 
 
 def matching(path: str | Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
@@ -104,8 +133,7 @@ def matching(path: str | Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
         record = read_json(path)
     except RecordError:
         return None
-    fits = isinstance(record, dict) and wanted.items() <= record.items()
-    return record if fits else None
+    return record if wanted.items() <= record.items() else None
 
 
 def fingerprint(value: Any) -> str:

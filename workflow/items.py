@@ -7,8 +7,10 @@ this, and the commands check by it.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from tad.experiment.config import ConfigError, Suite
 from tad.experiment.run_id import RunId
@@ -257,6 +259,19 @@ def check_target(suite: Suite, name: str) -> None:
         raise ConfigError(
             f"config/{suite.scale}.yaml: {needed} is not in select.items (those are: {known})"
         )
+
+
+def no_target(suite: Suite, root: str, name: str) -> str:
+    """What to say of a target or file below ``root`` that no rule makes, with the nearest name."""
+    scale = Path(name).parts[1:2]
+    if name.startswith("work/") and scale and scale != (suite.scale,):
+        return f"{name}: is not of scale {suite.scale}; add --config scale={scale[0]}"
+    files = [file for _, each in drawn(suite) for file in each.outputs(suite)]
+    made = [f"{root}/{file}" for file in (*files, *all_records(suite))]
+    known = made if "/" in name else [*TARGETS, "all", "figures", "tables"]
+    near = difflib.get_close_matches(name.lower(), known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{name}: no such target ({hint}`tad list targets` names them)"
 
 
 def available(suite: Suite, name: str) -> bool:

@@ -263,9 +263,10 @@ def measure(
 ) -> tuple[FullECE, dict[str, Any]]:
     """Run a model over packed sequences; returns the accumulator and how it was measured.
 
-    ``data`` has a ``context`` and maps 0..len-1 to {"input_ids", "labels"} (N,) tensors, N at most
-    that, labels already shifted. The first sequences that reach ``positions`` are used, all by
-    default. ``bos`` is the token that the tokenizer's template begins a text with.
+    ``data`` has a ``context`` and a ``vocab_size`` and maps 0..len-1 to {"input_ids", "labels"}
+    (N,) tensors, N at most that context, labels already shifted. The first sequences that reach
+    ``positions`` are used, all by default. ``bos`` is the token that the tokenizer's template
+    begins a text with.
     Raises CalibrationError when there are fewer, ModelError for a model that is not there.
     """
     import torch
@@ -275,7 +276,12 @@ def measure(
 
     wanted = sequences_for(positions, data)
     device = device_of(None)
-    model = load_model(str(model_folder), training=False, dtype=getattr(torch, dtype))
+    model = load_model(
+        str(model_folder),
+        training=False,
+        dtype=getattr(torch, dtype),
+        vocab_size=data.vocab_size,
+    )
     model = model.to(device).eval()
     metric = FullECE(tail=tail, seed=seed)
     found = 0

@@ -270,24 +270,19 @@ def evaluate_models(
 
 
 def load_model(model: str, setup: FewshotSetup) -> CountingModel:
-    """The model as lm-eval takes it. Raises FewshotError."""
+    """The model as lm-eval takes it. Raises ModelError."""
     from eval.fewshot.model import CountingModel
-    from tad.models.loading import choose_attention
+    from tad.models import loading
 
-    try:
-        with _quiet():
-            lm = CountingModel(
-                pretrained=model.removeprefix(HUB),
-                dtype=setup.dtype,
-                batch_size=setup.batch_size,
-                device=setup.device,
-                use_safetensors=True,
-            )
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise FewshotError(f"model {model}: cannot be loaded ({reason})") from None
-    choose_attention(lm.model, training=False)  # Gemma2's soft-capping needs the right one
-    return lm
+    source = model.removeprefix(HUB)
+    tokenizer = loading.load_tokenizer(source)
+    loaded = loading.load_model(
+        source, training=False, dtype=setup.dtype, vocab_size=tokenizer.vocab_size
+    )
+    with _quiet():
+        return CountingModel(
+            pretrained=loaded.to(setup.device), tokenizer=tokenizer, batch_size=setup.batch_size
+        )
 
 
 def items_path(out: str | Path) -> Path:

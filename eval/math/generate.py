@@ -129,7 +129,12 @@ class TransformersEngine:
 
         self.device = device
         self.tokenizer = load_tokenizer(str(model))
-        loaded = load_model(str(model), training=False, dtype=getattr(torch, dtype))
+        loaded = load_model(
+            str(model),
+            training=False,
+            dtype=getattr(torch, dtype),
+            vocab_size=self.tokenizer.vocab_size,
+        )
         self.model = loaded.to(device).eval()
         self.context = context_length(self.model.config)
         self.batch_size = batch_size

@@ -23,7 +23,7 @@ from transformers import PreTrainedModel
 from tad.command import UserError, plain_logging
 from tad.data.packing import lock
 from tad.models.loading import load_model
-from tad.records import read_json, write_bytes, write_json
+from tad.records import matching, read_json, write_bytes, write_json
 
 BLOCK = 256
 """Sequences a block: what a killed job loses at most. Batches never cross a block."""
@@ -53,9 +53,9 @@ def unfinished(out: Path, job: str, *, fresh: bool = False) -> Iterator[Path]:
     folder = out / ".partial"
     marker = folder / "job.json"
     with lock(out / ".lock", "teacher over corpus"):
-        if fresh or not marker.is_file() or read_json(marker) != job:
+        if fresh or matching(marker, {"job": job}) is None:
             shutil.rmtree(folder, ignore_errors=True)
-        write_json(marker, job)
+        write_json(marker, {"job": job})
         yield folder
         shutil.rmtree(folder)
 
@@ -84,7 +84,7 @@ def in_blocks(
             last = min(start + BLOCK, count)
             _save(folder / f"{name}-{start}.npy", compute(start, last))
             ended = time.monotonic()
-            write_json(folder / SECONDS, wall_seconds(folder) + ended - began)
+            write_json(folder / SECONDS, {"seconds": wall_seconds(folder) + ended - began})
             began = ended
             bar.update(last - start)
     return paths
@@ -93,7 +93,7 @@ def in_blocks(
 def wall_seconds(folder: Path) -> float:
     """Time that the saved blocks took, loading included, over all interruptions."""
     path = folder / SECONDS
-    return read_json(path) if path.is_file() else 0.0
+    return read_json(path)["seconds"] if path.is_file() else 0.0
 
 
 def _save(path: Path, array: np.ndarray) -> None:

@@ -163,6 +163,22 @@ def shape_of(config: PreTrainedConfig) -> Shape:
     )
 
 
+def check_shape(config: PreTrainedConfig, model: Model, key: str) -> None:
+    """Raises ArchitectureError where a model that was loaded has other sizes than the entry ``key``
+    of the configuration gives it, from which its FLOPs follow."""
+    found, asked = {"family": config.model_type}, {"family": model.family}
+    if config.model_type == model.family and model.family in CLASSES:
+        found |= shape_of(config).model_dump()
+        asked |= model.shape.model_dump(exclude_none=True)  # vocab_size may be the tokenizer's
+    for name, value in asked.items():
+        if found[name] != value:
+            where = f"{key}.{name}" if name == "family" else f"{key}.shape.{name}"
+            raise ArchitectureError(
+                f"{where}: {value}: the config.json of {config.name_or_path} has {found[name]}; "
+                "write that, or load another model"
+            )
+
+
 def rotary_dims(config: PreTrainedConfig) -> int:
     """How many leading dimensions of a head are rotated; the others pass through (Phi, Phi3)."""
     fraction = config.rope_parameters.get("partial_rotary_factor", 1.0)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 from typing import Any
 
 import torch
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedConfig,
@@ -24,25 +26,23 @@ def load_model(
     source: str,
     *,
     training: bool,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     vocab_size: int | None = None,
 ) -> PreTrainedModel:
     """A causal LM from a folder or hub id: float32 to train, bfloat16 to teach on a GPU.
 
-    Never runs code that comes with the weights, and never unpickles them. ``vocab_size`` is that of
-    the tokenizer whose ids it will read. Raises ModelError for files that are missing, damaged or
-    not whole (transformers would draw a missing tensor at random), and for fewer embeddings than
-    tokens.
+    ``dtype`` is another, or "auto" for the stored one. Never runs code that comes with the weights,
+    and never unpickles them. ``vocab_size`` is that of the tokenizer whose ids it will read. Raises
+    ModelError for files that are missing or damaged, for tensors that are not those of config.json
+    (transformers would draw a missing one at random, and leave out one too many), for weights that
+    are not finite, and for fewer embeddings than tokens.
     """
     if dtype is None:
         dtype = torch.bfloat16 if torch.cuda.is_available() and not training else torch.float32
     options = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False}
-    model, report = _load(AutoModelForCausalLM, source, output_loading_info=True, **options)
-    if missing := sorted(report["missing_keys"]):
-        raise ModelError(
-            f"{source}: its weights lack {missing[0]}, with {len(missing) - 1} more; copy or make "
-            "the model again"
-        )
+    options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # checked below
+    model, report = _load(AutoModelForCausalLM, source, **options)
+    _check_weights(source, model, report)
     rows = model.get_input_embeddings().weight.shape[0]
     if vocab_size is not None and rows < vocab_size:
         raise ModelError(
@@ -51,6 +51,38 @@ def load_model(
         )
     choose_attention(model, training=training)
     return model
+
+
+def _check_weights(source: str, model: PreTrainedModel, report: dict[str, Any]) -> None:
+    """Raise ModelError unless the file has the tensors that config.json asks for, all finite."""
+    if missing := sorted(report["missing_keys"]):
+        raise ModelError(
+            f"{source}: its weights lack {missing[0]}, with {len(missing) - 1} more; copy or make "
+            "the model again"
+        )
+    if odd := sorted(report["mismatched_keys"]):
+        name, found, asked = odd[0]
+        raise ModelError(
+            f"{source}: its weights have {name} of shape {tuple(found)}, and its config.json asks "
+            f"for {tuple(asked)}, with {len(odd) - 1} more; copy both from one model"
+        )
+    if unknown := sorted(report["unexpected_keys"]):
+        raise ModelError(
+            f"{source}: its config.json has no place for {unknown[0]} of its weights, with "
+            f"{len(unknown) - 1} more; copy both from one model"
+        )
+    for name, values in model.named_parameters():
+        wide = values.is_floating_point() and values.element_size() > 1  # 8 bits have no aminmax
+        if wide and values.numel() and not all(map(math.isfinite, values.detach().aminmax())):
+            raise ModelError(
+                f"{source}: its weights have NaN or infinity in {name}; copy or make the model "
+                "again"
+            )
+
+
+def load_config(source: str) -> PreTrainedConfig:
+    """The configuration of a model, a folder or hub id. Raises ModelError."""
+    return _load(AutoConfig, source, trust_remote_code=False)
 
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:

@@ -20,11 +20,12 @@ from tad.baselines.selection import selected_rows
 from tad.command import command_line, exit_code, plain_logging
 from tad.data.packing import PackedTokens
 from tad.data.vocabulary import check_tokenizer, shared_vocabulary, size
-from tad.experiment.config import open_scale, scale_options
+from tad.experiment.config import Suite, open_scale, scale_options
 from tad.experiment.layout import Layout
 from tad.experiment.run_id import RunId
 from tad.experiment.specs import RunSpec, run_spec
-from tad.models.loading import choose_attention, load_model, load_tokenizer
+from tad.models.architectures import check_shape
+from tad.models.loading import choose_attention, load_config, load_model, load_tokenizer
 from tad.models.students import build_student
 from tad.records import fingerprint, read_json
 from tad.train.job import run_job, training_order
@@ -50,7 +51,7 @@ def distill(
         force=force,
         overrides=overrides,
         tokenizer=tokenizer,
-        build=lambda: _models(spec, tokenizer),
+        build=lambda: _models(suite, run, spec, tokenizer),
         trainer_class=_trainer_class(spec, run),
         train_rows=_train_rows(spec),
         states_folder=spec.states.folder if spec.states else None,
@@ -96,8 +97,19 @@ def _train_rows(spec: RunSpec) -> Callable[[], tuple[Dataset, str]] | None:
     return written if spec.writing is not None and spec.writing.folder else None
 
 
-def _models(spec: RunSpec, tokenizer: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
+def _models(
+    suite: Suite, run: RunId, spec: RunSpec, tokenizer: Any
+) -> tuple[PreTrainedModel, dict[str, Any]]:
     """The student, and the teacher with the vocabulary the two share."""
+    student, selection = suite.pairs[run.pair].student.model, spec.selection
+    reference = suite.baselines.miniplm.reference[run.stage] if selection else None
+    for name, source in (
+        (suite.teacher(run.pair, run.seed), spec.teacher),
+        (student, spec.start),
+        (reference, selection and selection.reference),
+    ):
+        if name is not None:
+            check_shape(load_config(source), suite.models[name], f"models.{name}")
     teacher = load_model(spec.teacher, training=False, vocab_size=size(tokenizer))
     if spec.start is None:
         assert spec.shape is not None  # a spec has one of the two

@@ -99,6 +99,15 @@ def test_items_are_read_back(tmp_path):
         read_items(tmp_path / "none.gz")
 
 
+@pytest.mark.parametrize("cut", [slice(0, 30), slice(0, -1), slice(0, 0)])
+def test_damaged_items_are_told_in_one_line(tmp_path, capsys, cut):
+    path = tmp_path / "x.items.jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"task": "piqa", "item": 0, "correct": 1}\n' * 9)[cut])
+    assert main([str(path), str(path)]) == 2
+    error = capsys.readouterr().err
+    assert f"{path}: not items" in error and error.count("\n") == 1
+
+
 def test_two_results_are_compared_on_the_command_line(tmp_path, capsys):
     paths = []
     for name, right in (("a", 9), ("b", 1)):

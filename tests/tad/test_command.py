@@ -1,9 +1,13 @@
-"""What every command does when it is stopped, or when nobody reads on."""
+"""Faults of a user's input or disk are one line; others keep their traceback."""
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
+
+import pytest
+from safetensors import SafetensorError
 
 from tad.command import UserError, exit_code
 
@@ -17,17 +21,32 @@ def test_a_reader_that_has_enough_is_no_fault():
     assert done.stdout == "line\n" and done.stderr == ""
 
 
-def test_faults_are_one_line_and_ctrl_c_says_how_to_go_on(capsys):
-    def refuse():
-        raise UserError("a.yaml: seeds: none")
+def code(error: BaseException) -> int:
+    def job() -> None:
+        raise error
 
-    def full():
-        raise OSError(28, "No space left on device", "a.json")
+    return exit_code("run", job)
 
-    def stop():
-        raise KeyboardInterrupt
 
-    assert [exit_code("run", job) for job in (refuse, full, stop)] == [2, 2, 130]
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 3 and all(line.startswith("tad run: ") for line in lines)
-    assert "a.json" in lines[1] and "the same command goes on" in lines[2]
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device", "a/b.bin"),
+        SafetensorError("Error while serializing: I/O error: ... (os error 28)"),
+        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0"),
+    ],
+)
+def test_a_full_disk_is_one_line_with_the_cure(capsys, error):
+    assert code(error) == 2
+    told = capsys.readouterr().err
+    assert told.endswith("make room or choose another place, and the same command goes on\n")
+    assert told.count("\n") == 1
+
+
+def test_other_faults(capsys):
+    assert code(UserError("x.yaml: seeds: 3")) == code(IsADirectoryError(21, "Is", "x")) == 2
+    assert "make room" not in capsys.readouterr().err
+    assert code(KeyboardInterrupt()) == 130
+    assert capsys.readouterr().err == "tad run: stopped; the same command goes on\n"
+    with pytest.raises(RuntimeError, match="ours"):
+        code(RuntimeError("ours"))

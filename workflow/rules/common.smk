@@ -21,6 +21,7 @@ from workflow.items import (
     check_evaluations,
     check_target,
     drawn,
+    no_target,
     target_records,
 )
 from tad.experiment.layers import allowed
@@ -42,7 +43,10 @@ def read_suite(values):
         if key not in (known := ("scale", "root", "override")):
             raise WorkflowError(f"--config {key}=...: no such key {allowed(key, known)}")
     given = values.get("override", [])
-    overrides = shlex.split(given) if isinstance(given, str) else given
+    try:
+        overrides = shlex.split(given) if isinstance(given, str) else given
+    except ValueError as error:
+        raise WorkflowError(f"--config override={given}: {error}")
     if not isinstance(overrides, list):
         raise WorkflowError(f"--config override={given}: write KEY=VALUE, several between blanks")
     scale = str(values.get("scale", "smoke"))
@@ -95,7 +99,7 @@ if TARGET != ROOT:
 
 # A line a finished job, and why one failed. Whether this is a dry run is known later.
 if workflow.is_main_process:
-    attach(logger, TARGET, dry=lambda: workflow.dryrun)
+    attach(logger, TARGET, lambda: workflow.dryrun, lambda name: no_target(SUITE, ROOT, name))
 
 
 wildcard_constraints:

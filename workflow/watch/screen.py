@@ -9,6 +9,7 @@ Snakefile adds it.
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
 from collections import Counter, defaultdict
@@ -40,17 +41,29 @@ FILLER = (
 """How lines of Snakemake's own begin that tell a reader nothing."""
 
 
-def attach(logger: logging.Logger, root: str, dry: Callable[[], bool]) -> None:
+def attach(
+    logger: logging.Logger, root: str, dry: Callable[[], bool], no_target: Callable[[str], str]
+) -> None:
     """Print a line a job, and keep Snakemake's own lines about the same from the screen.
 
-    Nothing changes where ``dry()`` says so. ``--quiet progress`` would stop the events as well.
+    ``no_target(name)`` is what is said of a target that no rule makes. Nothing else changes where
+    ``dry()`` says so. ``--quiet progress`` would stop the events as well.
     """
     for handler in logger.handlers:
         if handler.name == "DefaultStreamHandler":
+            handler.addFilter(lambda record: _hinted(record, no_target))
             handler.addFilter(lambda record: dry() or _worth(record))
     screen = Screen(root)
     screen.addFilter(lambda record: not dry())
     logger.addHandler(screen)
+
+
+def _hinted(record: logging.LogRecord, no_target: Callable[[str], str]) -> bool:
+    """Put what can be done in the place of Snakemake's words on a target that no rule makes."""
+    missing = getattr(record, "exception", None) == "MissingRuleException"
+    if missing and (found := re.search(r"No rule to produce (\S+)", str(record.msg))):
+        record.msg = no_target(found[1])
+    return True
 
 
 def _worth(record: logging.LogRecord) -> bool:

@@ -332,7 +332,7 @@ def test_measure_takes_logits_after_soft_capping(tmp_path):
     ids = torch.randint(1, 40, (6, 9), generator=torch.Generator().manual_seed(0))
 
     class Rows(list):
-        context = 8
+        context, vocab_size = 8, 40
 
     data = Rows({"input_ids": row[:-1], "labels": row[1:]} for row in ids)
     metric, details = measure(tmp_path / "model", data)
@@ -397,6 +397,6 @@ def test_command_line_measures_models_on_packed_text(tmp_path, capsys):
     torch.nn.init.constant_(broken.lm_head.weight, math.nan)
     broken.save_pretrained(models[0])
     assert main([*model, *data]) == 2
-    assert "without a finite softmax" in capsys.readouterr().err
+    assert "NaN or infinity in lm_head.weight" in capsys.readouterr().err
     assert main(["--model", str(models[0]), "--data", str(tmp_path), "--context", "20"]) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -11,6 +11,7 @@ from tad.models.architectures import (
     CLASSES,
     ArchitectureError,
     architecture_config,
+    check_shape,
     family_of,
     new_model,
     paper_model,
@@ -240,3 +241,21 @@ def test_every_family_runs_with_its_implementation_on_the_cpu(family):
     model = tiny_model(family)
     model.set_attn_implementation(attention_implementation(model.config, "cpu", True))
     assert model(torch.arange(6)[None]).logits.isfinite().all()
+
+
+def test_sizes_in_the_configuration_are_those_of_the_model():
+    def entry(**changes):
+        shape = tiny_shape(**changes)
+        return Model(family="phi3", tokenizer="t", shape=shape, checkpoints={"a": {"path": "x"}})
+
+    config = architecture_config("phi3", tiny_shape(), vocab_size=61, max_positions=32)
+    config.name_or_path = "folder"
+    check_shape(config, entry(), "models.mine")  # without vocab_size: the tokenizer's
+    check_shape(config, entry(vocab_size=61), "models.mine")
+    with pytest.raises(ArchitectureError, match="shape.vocab_size: 64: .*folder has 61"):
+        check_shape(config, entry(vocab_size=64), "models.mine")
+    with pytest.raises(ArchitectureError, match="models.mine.shape.layers: 5: "):
+        check_shape(config, entry(layers=5), "models.mine")
+    other = entry().model_copy(update={"family": "opt"})
+    with pytest.raises(ArchitectureError, match="models.mine.family: opt: .* has phi3"):
+        check_shape(config, other, "models.mine")

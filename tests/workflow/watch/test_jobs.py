@@ -13,6 +13,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from tad.experiment.config import load_suite
 from tad.experiment.layout import Layout
 from tests.workflow.conftest import REPOSITORY
+from workflow.items import no_target
 from workflow.watch import listing, screen
 from workflow.watch.card import card
 from workflow.watch.headline import headline, headlines
@@ -255,7 +256,7 @@ def test_what_is_told_already_is_kept_from_the_screen(record, kept):
     logger, stream = logging.Logger("x"), logging.StreamHandler(StringIO())
     stream.name = "DefaultStreamHandler"
     logger.addHandler(stream)
-    screen.attach(logger, "work/smoke", dry=lambda: False)
+    screen.attach(logger, "work/smoke", dry=lambda: False, no_target=str)
     assert bool(stream.filter(record)) == kept
 
 
@@ -263,7 +264,29 @@ def test_a_dry_run_is_shown_as_ever(capsys):
     logger, stream = logging.Logger("x"), logging.StreamHandler(StringIO())
     stream.name = "DefaultStreamHandler"
     logger.addHandler(stream)
-    screen.attach(logger, "work/smoke", dry=lambda: True)
+    screen.attach(logger, "work/smoke", dry=lambda: True, no_target=str)
     stats = {"distill": 1, "total": 1}
     logger.handle(event(LogEvent.RUN_INFO, text="Job stats", stats=stats))
     assert "Job stats" in stream.stream.getvalue() and not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("asked", "hint"),
+    [
+        ("tabel4", "did you mean 'table4'?"),
+        ("Figure2", "did you mean 'figure2'?"),
+        ("work/mini/figures/figure2.png", "not of scale smoke; add --config scale=mini"),
+        ("work/smoke/figures/figur2.png", "did you mean 'work/smoke/figures/figure2.png'?"),
+        (f"work/smoke/runs/{RUN}/heldot.json", f"did you mean 'work/smoke/runs/{RUN}/heldout.json"),
+        ("qqqq", "no such target (`tad list targets`"),
+    ],
+)
+def test_a_target_that_no_rule_makes_is_answered_by_the_nearest(suite, asked, hint):
+    logger, stream = logging.Logger("x"), logging.StreamHandler(StringIO())
+    stream.name = "DefaultStreamHandler"
+    logger.addHandler(stream)
+    screen.attach(logger, "work/smoke", lambda: True, lambda x: no_target(suite, "work/smoke", x))
+    text = f"MissingRuleException:\nNo rule to produce {asked} (if you use input functions ...)."
+    logger.handle(event(LogEvent.ERROR, text=text, exception="MissingRuleException"))
+    told = stream.stream.getvalue().strip()
+    assert told.startswith(f"{asked}: ") and hint in told and "\n" not in told

@@ -7,6 +7,7 @@ import errno
 import pytest
 from safetensors import SafetensorError
 
+from tad import cli
 from tad.command import UserError, exit_code
 
 
@@ -39,3 +40,12 @@ def test_other_faults(capsys):
     assert capsys.readouterr().err == "tad run: stopped; the same command goes on\n"
     with pytest.raises(RuntimeError, match="ours"):
         code(RuntimeError("ours"))
+
+
+def test_ctrl_c_while_the_libraries_load(capsys, monkeypatch):
+    def interrupted(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.importlib, "import_module", interrupted)
+    assert cli.main(["pretrain", "--help"]) == 130
+    assert capsys.readouterr().err == "tad pretrain: stopped; the same command goes on\n"

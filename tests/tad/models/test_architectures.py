@@ -252,9 +252,7 @@ def test_sizes_in_the_configuration_are_those_of_the_model():
     config.name_or_path = "folder"
     check_shape(config, entry(), "models.mine")  # without vocab_size: the tokenizer's
     check_shape(config, entry(vocab_size=61), "models.mine")
-    with pytest.raises(
-        ArchitectureError, match="shape.vocab_size: 64: .*folder has 61"
-    ):
+    with pytest.raises(ArchitectureError, match="shape.vocab_size: 64: .*folder has 61"):
         check_shape(config, entry(vocab_size=64), "models.mine")
     with pytest.raises(ArchitectureError, match="models.mine.shape.layers: 5: "):
         check_shape(config, entry(layers=5), "models.mine")

@@ -11,7 +11,7 @@ import importlib
 import sys
 from pathlib import Path
 
-from tad.command import PROJECT
+from tad.command import PROJECT, STOPPED
 
 COMMANDS = {
     "distill": ("tad.distill.arguments", "distil your own teacher, on your own text"),
@@ -70,7 +70,12 @@ def main(arguments: list[str] | None = None) -> int:
         )
         print(f"tad {name}: {cure}", file=sys.stderr)
         return 2
-    return importlib.import_module(module).main(given[words:])
+    try:
+        found = importlib.import_module(module)  # takes seconds, in which a user may think better
+    except KeyboardInterrupt:
+        print(f"tad {name}: {STOPPED}", file=sys.stderr)
+        return 130
+    return found.main(given[words:])
 
 
 def _overview(prefix: str = "") -> str:

@@ -15,6 +15,9 @@ from types import ModuleType
 PROJECT = Path(__file__).resolve().parents[1]
 """The clone that this package runs from; site-packages where it was installed plainly."""
 
+STOPPED = "stopped; the same command goes on"
+"""What a command says to Ctrl-C."""
+
 
 class UserError(Exception):
     """A fault of the input: a message of one line that names the cure, and exit code 2.
@@ -51,7 +54,7 @@ def exit_code(name: str, job: Callable[[], object]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        print(f"tad {name}: stopped; the same command goes on", file=sys.stderr)
+        print(f"tad {name}: {STOPPED}", file=sys.stderr)
         return 130
     except Exception as error:
         told = " ".join(str(error).split())

@@ -60,6 +60,8 @@ class Evidence:
         path = folder / metric.record
         try:
             value = float(metric.read(self.content(path)))
+        except RecordError:
+            raise
         except (KeyError, IndexError, TypeError) as error:
             raise RecordError(
                 f"{path}: has no {metric.name} ({type(error).__name__}: {error}); make it again"

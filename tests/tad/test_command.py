@@ -9,6 +9,7 @@ import sys
 import pytest
 from safetensors import SafetensorError
 
+from tad import cli
 from tad.command import UserError, exit_code
 
 LISTING = "from tad.command import exit_code; exit_code('list', lambda: print('line\\n' * 100000))"
@@ -50,3 +51,12 @@ def test_other_faults(capsys):
     assert capsys.readouterr().err == "tad run: stopped; the same command goes on\n"
     with pytest.raises(RuntimeError, match="ours"):
         code(RuntimeError("ours"))
+
+
+def test_ctrl_c_while_the_libraries_load(capsys, monkeypatch):
+    def interrupted(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.importlib, "import_module", interrupted)
+    assert cli.main(["pretrain", "--help"]) == 130
+    assert capsys.readouterr().err == "tad pretrain: stopped; the same command goes on\n"

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tad.command import STOPPED as STOP
 from tad.experiment.config import Suite
 from tad.experiment.specs import RunSpec, run_spec
 from workflow.items import all_records, drawn
@@ -24,7 +25,6 @@ LOCKS = Path(".snakemake/locks")
 """Not empty while a Snakemake works in this folder."""
 
 CAUSE = re.compile(r"(tad [a-z -]+: |workflow\.warm: |[\w.]*(Error|Exception|Interrupt)\b|Killed)")
-STOP = "stopped; the same command goes on"
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ def test_a_missing_record_is_an_error_that_names_it(root, tmp_path):
     with pytest.raises(RecordError, match="seed0/heldout.json: no such record"):
         judge(suite_of(), tmp_path, [kl_claim("a", [TAD], [KD])])
     put(tmp_path / "r" / "heldout.json", {"metrics": {}})
-    with pytest.raises(RecordError, match="has no held-out KL"):
+    with pytest.raises(RecordError, match="heldout.json: has no key .kl.; delete"):
         Evidence(suite_of(), tmp_path).value(tmp_path / "r", KL)
     put(tmp_path / "r" / "heldout.json", {"metrics": {"kl": {"mean": 0}}})
     with pytest.raises(RecordError, match="is 0.0"):

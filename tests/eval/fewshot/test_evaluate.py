@@ -6,6 +6,7 @@ import gzip
 import json
 import math
 import re
+import shutil
 import socket
 from pathlib import Path
 
@@ -361,3 +362,29 @@ def test_damaged_results_are_made_anew(folders, tmp_path):
         items_path(out).write_bytes(b"")
         evaluate_models(few, [str(folders / "qwen")], [out], FewshotSetup.of())
         assert len(json.loads(out.read_text())["tasks"]) == 8
+
+
+def test_a_model_that_is_not_whole_is_refused_before_any_task(folders, tmp_path, capsys):
+    from safetensors.torch import load_file, save_file
+
+    from eval.fewshot.evaluate import main
+
+    for name, cut in (("lacking", None), ("small", 250)):
+        folder = shutil.copytree(folders / "qwen", tmp_path / name)
+        tensors = load_file(folder / "model.safetensors")
+        if cut is None:
+            del tensors["model.layers.1.self_attn.k_proj.bias"]
+        else:
+            text = (folder / "config.json").read_text()
+            (folder / "config.json").write_text(text.replace('size": 300', f'size": {cut}'))
+            for head in ("model.embed_tokens.weight", "lm_head.weight"):
+                if head in tensors:
+                    tensors[head] = tensors[head][:cut].clone()
+        (folder / "model.safetensors").unlink()
+        save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+        data = ["--suite", "smoke", "--analogues", str(folders / "analogues"), "--limit", "1"]
+        assert main(["--model", str(folder), *data]) == 2
+        told = capsys.readouterr().err
+        fault = "lack model.layers.1.self_attn.k_proj.bias" if cut is None else "250 token embed"
+        assert f"{folder}: " in told and fault in told and told.count("\n") == 1
+        assert not (folder / "fewshot.json").exists()

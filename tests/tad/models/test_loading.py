@@ -9,8 +9,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from eval import heldout
+from tad.experiment.config import load_suite
+from tad.experiment.run_id import RunId
+from tad.experiment.specs import run_spec
+from tad.models.architectures import ArchitectureError, architecture_config
 from tad.models.loading import ModelError, load_model, load_tokenizer
 from tad.train import run as distill
+
+CONFIG = Path(__file__).parents[3] / "config" / "smoke.yaml"
 
 
 def test_a_missing_folder_is_named(tmp_path):
@@ -131,12 +137,21 @@ def test_fewer_embeddings_than_tokens_are_refused(folder):
     ],
 )
 def test_distill_tells_bad_input_in_one_line(tmp_path, monkeypatch, capsys, run, message):
-    config = Path(__file__).parents[3] / "config" / "smoke.yaml"
     monkeypatch.chdir(tmp_path)
-    assert distill.main(["--config", str(config), run]) == 2
+    assert distill.main(["--config", str(CONFIG), run]) == 2
     error = capsys.readouterr().err.strip()
     assert message in error
     assert "\n" not in error
+
+
+def test_distill_compares_the_teacher_with_its_entry_before_it_loads_one(monkeypatch):
+    suite = load_suite(CONFIG)
+    run = RunId.parse("scratch/phi2_1b/rkl/seed0")
+    shape = suite.models["phi-2"].shape.model_copy(update={"intermediate_size": 72})
+    config = architecture_config("phi", shape, vocab_size=64, max_positions=32)
+    monkeypatch.setattr(distill, "load_config", lambda source: config)
+    with pytest.raises(ArchitectureError, match=r"models\.phi-2\.shape\.intermediate_size: .* 72"):
+        distill._models(suite, run, run_spec(suite, run), None)
 
 
 def test_heldout_tells_bad_input_in_one_line(tmp_path, capsys):

@@ -57,6 +57,11 @@ class Rows:
         return {"input_ids": ids[:-1], "labels": labels}
 
     @property
+    def vocab_size(self) -> int:
+        """How many embeddings the rows need: more than their largest token."""
+        return int(self.tokens.max()) + 1
+
+    @property
     def mean_tokens(self) -> float:
         """Tokens a row, as the model reads them."""
         return float((self.ends - self.starts - 1).mean())

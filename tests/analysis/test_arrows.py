@@ -97,7 +97,6 @@ def test_no_pair_model_or_checkpoint_is_named(path):
 @pytest.mark.parametrize(
     "folder",
     ["", "writing", "tables", "figures", "claims", "controls", "report", "scaling_law", "reported"],
-    ["", "writing", "tables", "figures", "claims", "report", "controls", "scaling_law", "reported"],
 )
 def test_folders_and_files_are_small(folder):
     files = list((PROJECT / "analysis" / folder).glob("*.py"))

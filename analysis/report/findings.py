@@ -3,7 +3,8 @@
     tad report --root work/mini
 
 Writes ``{root}/findings.html`` from what was drawn below the root (``make reproduce`` does both).
-The page holds its pictures itself, so that it can be sent and read anywhere; it has no scripts.
+The page holds its pictures itself, so that it can be sent and read anywhere; in results/ it shows
+those beside it, which are kept there already. It has no scripts.
 """
 
 from __future__ import annotations
@@ -77,11 +78,11 @@ def findings(suite: Suite, root: Path) -> str:
         f"<header><h1>{html.escape(title)}</h1>{_made_of(suite, root)}</header>",
         verdicts(root),
         _contents(first, rest, categories),
-        *(_section(entry) for entry in first),
+        *(_section(entry, root) for entry in first),
     ]
     for category in categories:
         parts.append(f"<h2>{html.escape(category)}</h2>")
-        parts += [_section(entry) for entry in rest if entry.category == category]
+        parts += [_section(entry, root) for entry in rest if entry.category == category]
     return page(title, "\n".join(parts), STYLE)
 
 
@@ -118,7 +119,7 @@ def _made_of(suite: Suite, root: Path) -> str:
     commits = sorted({commit[:12] for commit, _ in found if commit})
     made = f"{found.total():,} records of {len(suite.runs())} runs, commit {', '.join(commits)}."
     where = '<a href="report.html">report.html</a> (rules, times and code of every step)'
-    if "results" in root.parts:  # published, where there is no workflow
+    if _published(root):
         where = '<a href="manifest.json">manifest.json</a> (hashes, versions, machine)'
     told = alert(suite, root)
     red = f'<p class="alert">{html.escape(told)}</p>' if told else ""
@@ -137,7 +138,20 @@ def _contents(first: Sequence[Shown], rest: Sequence[Shown], categories: Sequenc
     return f"<nav><ul>{''.join(lines)}</ul></nav>"
 
 
-def _section(entry: Shown) -> str:
+def _published(root: Path) -> bool:
+    """Whether a root is kept with the project: without a workflow, its pictures beside the page."""
+    return "results" in root.parts
+
+
+def _picture(path: Path, root: Path) -> str:
+    """Where a page of this root has a picture from."""
+    data = _content(path).read_bytes()
+    if _published(root):
+        return f"{path.parent.name}/{path.name}"
+    return f"data:image/png;base64,{base64.b64encode(data).decode()}"
+
+
+def _section(entry: Shown, root: Path) -> str:
     name = html.escape(entry.label)
     caption = f"<p>{html.escape(' '.join(entry.caption.split()))}</p>"
     others = "".join(
@@ -146,8 +160,7 @@ def _section(entry: Shown) -> str:
         if entry.path.with_suffix(f".{kind}").is_file()
     )
     if entry.path.suffix == ".png":
-        data = base64.b64encode(_content(entry.path).read_bytes()).decode()
-        body = f'<img alt="{name}" src="data:image/png;base64,{data}">'
+        body = f'<img alt="{name}" src="{_picture(entry.path, root)}">'
     else:
         body = body_of(_content(entry.path).read_text(encoding="utf-8"))
     return (

@@ -57,11 +57,10 @@ def same(gold: str, answer: str, atoms_equal: Atoms) -> bool:
         return bool(answer.strip())
     if max(len(gold), len(answer)) > MAX_CHARS:
         return False
-    if _same(tidy(gold), tidy(answer), atoms_equal, depth=0):
-        return True
     option = _OPTION.match(answer)
-    parts = (option[0], answer[option.end() :]) if option else ()
-    return any(_same(tidy(gold), tidy(part), atoms_equal, depth=0) for part in parts)
+    readings = [answer, *((option[0], answer[option.end() :]) if option else ())]
+    wanted = tidy(gold)
+    return any(_same(wanted, tidy(reading), atoms_equal, depth=0) for reading in readings)
 
 
 def _same(gold: str, answer: str, atoms_equal: Atoms, depth: int) -> bool:
@@ -111,10 +110,11 @@ def _same_shape(gold: Shape, answer: Shape, atoms_equal: Atoms, depth: int) -> b
         interval = _interval(gold.latex if gold.kind == "atom" else answer.latex)
         other = answer if gold.kind == "atom" else gold
         return interval is not None and part(other.latex, interval)
-    if kinds == {"atom"} and _interval(gold.latex) and _interval(answer.latex):
+    intervals = [_interval(side.latex) for side in (gold, answer)] if kinds == {"atom"} else [None]
+    if None not in intervals:
         variables = [set(re.findall(r"(?<!\\)\b[A-Za-z]\b", side.latex)) for side in (gold, answer)]
         if variables[0] == variables[1]:
-            return part(_interval(gold.latex), _interval(answer.latex))
+            return part(*intervals)
     if kinds <= {"number", "atom"}:
         return atoms_equal(_scalar(gold), _scalar(answer))
     return False

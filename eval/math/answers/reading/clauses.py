@@ -85,7 +85,7 @@ class _Sentence(Reader):
 
     def _superlative(self, i: int) -> bool:
         """ "the least number of buses" is no bound, "at least 8" is."""
-        return self._word(i) in ("least", "most") and self._word(i - 1) not in ("at", "the very")
+        return self._word(i) in ("least", "most") and self._word(i - 1) != "at"
 
     def _relation(self, i: int) -> bool:
         """Whether a sign bounds what follows ("x > 3", "|-3|") and does not wrap it ("<3>")."""

@@ -87,13 +87,16 @@ _SUPPOSED = re.compile(
     re.IGNORECASE,
 )
 """Before a label in its sentence: what it says is an assumption, or what others say."""
-_COUNTERFACTUAL = re.compile(
+_WOULD_BE = (
     r"\b(?:would|could|might)\s+(?:only\s+)?(?:be|have\s+been)\b[^.!?\n]*\bif\b[^.!?\n]*"
     r"\b(?:had|were|did|hadn't|weren't|didn't|was)\b"
+)
+_COUNTERFACTUAL = re.compile(
+    rf"{_WOULD_BE}"
     r"|\bif\b[^.!?\n]*\b(?:had|were|did|hadn't|weren't|didn't|was|asked|wanted)\b[^.!?\n]*\bwould\b",
     re.IGNORECASE,
 )
-_HYPOTHETICAL = re.compile(_COUNTERFACTUAL.pattern.split("|\\bif")[0], re.IGNORECASE)
+_HYPOTHETICAL = re.compile(_WOULD_BE, re.IGNORECASE)
 _OTHERS = re.compile(
     r"^\W*(?:some(?:one|body)?|anyone|many|most|people|others|(?:\w+\s+)?students?|those\s+who|one|you"
     r"|(?:my|his|her|the)\s+(?:\w+\s+)?(?:friend|classmate|teacher|brother|sister|calculator|book)s?)\s+(?:[^.]*\s)?"
@@ -278,19 +281,18 @@ def commitments(text: str) -> tuple[list[Statement], str | None, bool]:
     behind = last.onward
     if fallen:
         if last.boxed:
-            behind = behind[_braced("{" + behind.lstrip("{"), 0)[1] - 1 + behind.startswith("{") :]
+            behind = behind[_braced(behind, 0)[1] :]
         end = SENTENCE_END.search(behind)
         comma = re.search(r",\s*(?:so|it)\b|\bbut\b", behind[: end.start()] if end else behind)
         start = comma.end() if comma else end.end() if end else len(behind) * last.boxed
         return standing[::-1], behind[start:], not (last.boxed and standing)
     retracted = _RETRACTED.search(behind, min(len(behind), len(last.words) if last.boxed else 0))
     if retracted:
-        outright = retracted["strong"]
         again = _RETRACTED.search(sentence_of(behind[retracted.end() :]))
         return (
             standing[::-1],
             behind[retracted.end() :],
-            bool(outright or again and again["strong"]),
+            bool(retracted["strong"] or again and again["strong"]),
         )
     return standing[::-1], None, False
 

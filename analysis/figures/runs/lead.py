@@ -74,7 +74,7 @@ def figure(frame: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
             axis.set_ylabel("held-out KL, difference (%)")
     handles = next(iter(axes.values())).get_legend_handles_labels()
     told = f"below 0: TAD is nearer to its teacher; bands: {style.over(frame['seeds'])}"
-    page.legend(*handles, loc="outside lower center", ncols=2, title=told)
+    page.legend(*handles, loc="outside lower center", ncols=min(2, len(axes)), title=told)
     return page
 
 

@@ -12,13 +12,14 @@ from typing import Any
 import pandas as pd
 
 from analysis.claims.metrics import Metric, NotTestable
+from analysis.kinds import read_record
 from analysis.paired import read_items
 from analysis.telling import telling
 from tad.experiment.config import Suite
 from tad.experiment.layout import Layout
 from tad.experiment.run_id import RunId
 from tad.experiment.specs import last_checkpoint
-from tad.records import RecordError, read_json, read_json_lines
+from tad.records import RecordError, read_json_lines
 from workflow.items import OF_EVERY_RUN, RECORDS
 
 Runs = dict[str, dict[str, list[RunId]]]
@@ -82,7 +83,7 @@ class Evidence:
     def content(self, path: Path) -> Any:
         """A record, read once. Raises RecordError."""
         if path not in self._contents:
-            read = read_json_lines if path.suffix == ".jsonl" else read_json
+            read = read_json_lines if path.suffix == ".jsonl" else read_record
             self._contents[path] = read(path)
         return self._contents[path]
 

@@ -114,7 +114,7 @@ class _Manifest(_Made, total=False):
     parameters: int
     trainable_parameters: int
     wall_seconds: float
-    peak_memory_bytes: int | None
+    peak_memory_bytes: float | None
 
 
 class _Selection(_Made, total=False):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from tad.train.trainer import DistillationTrainer
 
 LOG_POINTS = 100
 CHECKPOINTS = 20
+LOGS = "TENSORBOARD_LOGGING_DIR"
 
 
 def steps_of(settings: Settings, method: Method, data: Data, tokens: float) -> int:
@@ -79,7 +82,8 @@ def train(
         trainer.remove_callback(ProgressCallback)
         reset_peak_memory()
         try:
-            trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+            with _logs_in(out):
+                trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         finally:
             history.close()
         history.write(trainer.state)
@@ -98,6 +102,20 @@ def train(
 def _bare(trainer: DistillationTrainer, model: nn.Module) -> nn.Module:
     """The model without the autocast that a trainer puts around it, to be used again."""
     return trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+
+
+@contextlib.contextmanager
+def _logs_in(out: Path) -> Iterator[None]:
+    """TensorBoard's files in ``out/logs``, unless the user's variable names another folder; by
+    default they would be beside the checkpoints, and go with them."""
+    if LOGS in os.environ:
+        yield
+        return
+    os.environ[LOGS] = str(out / "logs")
+    try:
+        yield
+    finally:
+        del os.environ[LOGS]
 
 
 def check_reports(names: tuple[str, ...]) -> None:

@@ -13,6 +13,7 @@ from analysis.results import PROJECT
 from tad.methods import ROWS
 
 ORDER = (
+    {"kinds"},
     {"results", "writing", "figures.style"},
     {"paired", "names", "telling", "provenance"},
     {"scaling_law"},

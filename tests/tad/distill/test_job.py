@@ -217,3 +217,18 @@ def test_intervals_of_differences_are_of_the_same_sequences():
     assert gap["mean"] == pytest.approx(-0.1, abs=0.005)
     # Unpaired, the spread of the sequences would hide it.
     assert gap["high"] - gap["low"] < 0.1 * level.std() / 10
+
+
+@NO_CALIBRATION
+def test_what_is_measured_reaches_a_logger(teacher, texts, tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    out = tmp_path / "out"
+    given = {"teacher": teacher, "data": texts, "out": out, "report_to": "tensorboard"}
+    assert tad_distill(**given) == 0
+    events = EventAccumulator(str(out / "logs")).Reload()
+    tags = set(events.Tags()["scalars"])
+    assert {"train/loss", "train/clm", "train/divergence", "eval/kl", "eval/nll"} <= tags
+    last = read_json_lines(out / "train.jsonl")[-1]
+    assert events.Scalars("eval/kl")[-1].value == pytest.approx(last["eval_kl"], rel=1e-6)

@@ -14,6 +14,7 @@ from analysis.claims.listed import PRIMARY
 from analysis.claims.statistics import (
     CONTRADICTED,
     DEPENDS,
+    HERE,
     LEVEL,
     NOT_TESTABLE,
     SAME,
@@ -32,11 +33,14 @@ LOOKS = {
     SUPPORTED: ("#0072B2", "o", True),
     CONTRADICTED: ("#D55E00", "X", True),
     SAME: ("#009E73", "s", True),
+    HERE[SUPPORTED]: ("#0072B2", "o", False),
+    HERE[CONTRADICTED]: ("#D55E00", "X", False),
+    HERE[SAME]: ("#009E73", "s", False),
     UNDECIDED: (style.GREY, "o", False),
     DEPENDS: ("#CC79A7", "D", False),
     NOT_TESTABLE: (style.GREY, "|", True),
 }
-"""Colour, marker and whether it is filled, by verdict."""
+"""Colour, marker and whether it is filled, by verdict; what rests on one run is hollow."""
 
 COLUMNS = ["family", "id", "statistic", "unit", "effect", "low", "high", "margin", "p_adjusted",
            "verdict"]  # fmt: skip

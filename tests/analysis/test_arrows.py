@@ -15,6 +15,7 @@ from tad.methods import ROWS
 ORDER = (
     {"results", "writing", "figures.style"},
     {"paired", "names", "telling", "provenance"},
+    {"resampled"},
     {"scaling_law"},
     {"reported"},
     {"notes", "telling"},

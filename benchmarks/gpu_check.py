@@ -69,8 +69,8 @@ def report(found: Sequence[Row], device: str, costs: str) -> str:
     lines += [f"| {' | '.join(row.cells())} |" for row in found]
     note = (
         "Errors are relative: of the losses to `tad.divergences` in float64, of a kernel to eager "
-        "attention in float32, of ranks to one process. Memory is beyond inputs and gradients. Costs are "
-        f"of {costs}, forward and backward."
+        "attention in float32, of ranks to one process. Memory is beyond inputs and gradients. "
+        f"Costs are of {costs}, forward and backward."
     )
     return "\n".join([*lines, "", note]) + "\n"
 

@@ -108,8 +108,9 @@ def documents(name: str) -> Callable[[Path], Sample]:
             raise RecordError(f"{path}: documents.{name}: {len(means)} values of {len(tokens)}")
         sums = tokens * means
         key = fingerprint([record["data_fingerprint"], record["documents"]["tokens"]])
-        value = lambda counts: (counts @ sums) / (counts @ tokens)  # noqa: E731
-        return {name: Stratum("documents", key, len(tokens), value)}
+        size = len(tokens)
+        text = Stratum("documents", key, size, lambda counts: (counts @ sums) / (counts @ tokens))
+        return {name: text}
 
     return sample
 
@@ -122,8 +123,11 @@ def sequences(folder: Path) -> Sample:
         raise NotResampledError(f"{path.name} is not there")
     sums = SequenceGaps.load(path)
     gap, positions = sums.gap.astype(np.float64), sums.positions
-    value = lambda counts: 100 * full_ece(counts @ gap, counts @ positions)  # noqa: E731
-    return {"full_ece": Stratum("sequences", fingerprint(sums.text), len(positions), value)}
+    key, size = fingerprint(sums.text), len(positions)
+    text = Stratum(
+        "sequences", key, size, lambda counts: 100 * full_ece(counts @ gap, counts @ positions)
+    )
+    return {"full_ece": text}
 
 
 def _right(key: str, right: np.ndarray) -> Stratum:

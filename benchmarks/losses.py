@@ -75,9 +75,10 @@ class Batch:
 
 
 def floor(batch: Batch) -> Callable[[], object]:
-    """The products alone. In float32 always: a processor may have no others worth the name."""
-    flat = [x.detach().flatten(0, 1).float() for x in (batch.student, batch.teacher)]
-    weight, other = batch.student_head.detach().float(), batch.teacher_head.float()
+    """The products alone. On a CPU in float32: a processor may have no others worth the name."""
+    dtype = batch.student.dtype if batch.student.is_cuda else torch.float32
+    flat = [x.detach().flatten(0, 1).to(dtype) for x in (batch.student, batch.teacher)]
+    weight, other = batch.student_head.detach().to(dtype), batch.teacher_head.to(dtype)
     logits = flat[0].new_empty(len(flat[0]), len(weight))
     results = torch.empty_like(flat[0]), torch.empty_like(weight)
 

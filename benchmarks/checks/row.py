@@ -54,6 +54,7 @@ def tried(row: Row, check: Callable[[], Row], *, ours: bool = True) -> Row:
     try:
         return check()
     except torch.OutOfMemoryError:
+        torch.cuda.empty_cache()
         return replace(row, outcome="out of memory")
     except Exception as error:  # one row, whatever it is: the others are to be seen
         told = " ".join(f"{type(error).__name__}: {error}".split())[:120].replace("|", "/")

@@ -17,6 +17,7 @@ from analysis.claims.statistics import (
     HERE,
     LEVEL,
     NOT_TESTABLE,
+    ONE_RUN,
     SAME,
     SUPPORTED,
     UNDECIDED,
@@ -155,8 +156,17 @@ def _legend(page: Figure, rows: pd.DataFrame) -> None:
             handles.append(Line2D([], [], color=color, marker=marker, markerfacecolor=face, ls="",
                                   label=f"{verdict} ({count})"))  # fmt: skip
     page.legend(handles=handles, loc="outside lower center", ncols=3,
-                title=f"bars: 95% intervals; verdicts: corrected p < {LEVEL:g}",
+                title=f"bars: 95% intervals{over(rows)}; verdicts: corrected p < {LEVEL:g}",
                 title_fontsize=7)  # fmt: skip
+
+
+def over(rows: pd.DataFrame) -> str:
+    """What the intervals are over, where that is not seeds."""
+    one_run = rows.loc[rows["low"].notna(), "of"].str.endswith(ONE_RUN)
+    if not one_run.any():
+        return ""
+    some = "" if one_run.all() else ", some"
+    return f"{some} over items or documents{ONE_RUN}, not over seeds"
 
 
 def _left_out(numbers: pd.DataFrame, *, primary: bool) -> str:

@@ -33,6 +33,7 @@ from analysis.claims.statistics import (
     LEVEL,
     MIN_SEEDS,
     NOT_TESTABLE,
+    ONE_RUN,
     SAME,
     SUPPORTED,
     UNDECIDED,
@@ -59,9 +60,6 @@ ASIDE = (
     "Interval over",
 )
 """Columns that a printed page has no room for."""
-
-ONE_RUN = " of one run"
-"""How what an interval is over ends, of those that are not over seeds."""
 
 ON_ONE_RUN = (
     "On these items, one run: there is one seed, so the interval and p are of a bootstrap over the "

@@ -29,6 +29,8 @@ NOT_TESTABLE = "not testable at this scale"
 ON_ITEMS = " on these items, one run"
 HERE = {verdict: verdict + ON_ITEMS for verdict in (SUPPORTED, CONTRADICTED, SAME)}
 """What is called so of one seed, by what the same would be called of several."""
+ONE_RUN = " of one run"
+"""How what an interval is over ends, of those that are not over seeds."""
 LEVEL = 0.05
 MIN_SEEDS = 3
 ALL = "all"
@@ -203,7 +205,7 @@ def find(
     reason = _too_few(parts, estimates, kind)
     one_run = isinstance(found, Resampled) and not reason
     if one_run:
-        kind = f"{found.kind} of one run"
+        kind = found.kind + ONE_RUN
         remarks = [f"over {found.n:,} {kind}: does not hold for other seeds", *remarks]
     compared = len({each.what for each in parts})
     what = part.what if compared == 1 else f"{part.what} (weakest of {compared})"

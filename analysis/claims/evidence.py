@@ -14,6 +14,7 @@ import pandas as pd
 from analysis.claims.metrics import Metric, NotTestable
 from analysis.kinds import read_record
 from analysis.paired import read_items
+from analysis.resampled import NotResampledError, Sample
 from analysis.telling import telling
 from tad.experiment.config import Suite
 from tad.experiment.layout import Layout
@@ -32,7 +33,7 @@ class Evidence:
 
     suite: Suite
     root: Path
-    _contents: dict[Path, Any] = field(default_factory=dict, repr=False)
+    _contents: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def runs(self, items: Sequence[str], record: str) -> Runs:
         """Runs that have ``record`` because a selected one of ``items`` asks for it.
@@ -79,6 +80,16 @@ class Evidence:
         models = dict.fromkeys(self.suite.teacher(pair, seed) for seed in seeds)
         points = [(model, last_checkpoint(self.suite, model)) for model in models]
         return telling([self.content(self.layout.model(*point) / record) for point in points])
+
+    def sample(self, folder: Path, metric: Metric) -> Sample:
+        """A metric of a run item by item, document by document, read once. Raises UserError for a
+        broken record, NotResampledError for one number a run."""
+        if metric.sample is None:
+            raise NotResampledError(f"{metric.record} has one number of it a run")
+        key = (folder, metric.sample)
+        if key not in self._contents:
+            self._contents[key] = metric.sample(folder)
+        return self._contents[key]
 
     def content(self, path: Path) -> Any:
         """A record, read once. Raises RecordError."""

@@ -16,6 +16,7 @@ ORDER = (
     {"kinds"},
     {"results", "writing", "figures.style"},
     {"paired", "names", "telling", "provenance"},
+    {"resampled"},
     {"scaling_law"},
     {"reported"},
     {"notes", "telling"},

@@ -25,6 +25,10 @@ td {white-space: nowrap}
 .box {overflow-x: auto; font-size: 14px}
 .word {text-align: left}
 td.long {min-width: 12em; white-space: normal}
+.dense {font-size: 12.5px}
+.dense th, .dense td {padding: .2em .4em}
+.dense td.word {white-space: normal}
+.dense td.long {min-width: 8em}
 tr.block td {border-top: 2px solid #999}
 p.alert {color: #C00000; font-weight: bold}
 caption, p {text-align: left; max-width: 60em; padding-bottom: .8em}
@@ -33,6 +37,9 @@ caption, p {text-align: left; max-width: 60em; padding-bottom: .8em}
 
 LONG = 40
 """Letters beyond which a cell of words is broken into lines."""
+
+DENSE = 12
+"""Columns beyond which all words are broken, so that a table fits a screen of 1,280 points."""
 
 
 def page(title: str, body: str, style: str = "") -> str:
@@ -110,7 +117,8 @@ class Table:
         body = line(self.header, "th")
         body += "".join(line(row, "td", number) for number, row in enumerate(self.rows))
         title = f"<caption>{html.escape(self.title)}</caption>"
-        body = f'<div class="box"><table>{title}{body}</table></div>'
+        dense = ' class="dense"' if len(self.header) > DENSE else ""
+        body = f'<div class="box"><table{dense}>{title}{body}</table></div>'
         body += "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
         if self.alert:
             body = f'<p class="alert">{html.escape(self.alert)}</p>{body}'

@@ -26,7 +26,7 @@ from tad.experiment.run_id import RunId
 from tad.experiment.specs import RunSpec, run_spec
 from tad.models.architectures import check_shape
 from tad.models.loading import choose_attention, load_config, load_model, load_tokenizer
-from tad.models.students import build_student
+from tad.models.students import build_student, prune
 from tad.records import fingerprint, read_json
 from tad.train.job import run_job, training_order
 from tad.train.on_policy import OnPolicy, OnPolicyTrainer
@@ -113,7 +113,10 @@ def _models(
     teacher = load_model(spec.teacher, training=False, vocab_size=size(tokenizer))
     if spec.start is None:
         assert spec.shape is not None  # a spec has one of the two
-        student = build_student(teacher, spec.shape, seed=spec.optimisation.seed)
+        if spec.pruned is not None:
+            student = prune(teacher, spec.shape.layers, frozen=spec.pruned.frozen)
+        else:
+            student = build_student(teacher, spec.shape, seed=spec.optimisation.seed)
         choose_attention(student, training=True)
     else:
         check_tokenizer(tokenizer, spec.start)

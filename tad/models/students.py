@@ -98,9 +98,7 @@ def build_student(teacher: PreTrainedModel, shape: Shape, *, seed: int) -> PreTr
     return student
 
 
-def prune(
-    teacher: PreTrainedModel, layers: int, *, frozen: Sequence[str] = ()
-) -> PreTrainedModel:
+def prune(teacher: PreTrainedModel, layers: int, *, frozen: Sequence[str] = ()) -> PreTrainedModel:
     """A student of `layers` whole layers of the teacher, with its embeddings, norms and head.
 
     `frozen` may name ``embeddings``: they do not train then, nor does a head that is tied to them.

@@ -7,6 +7,7 @@ The result goes to ``work/{scale}/runs/RUN/``. An interrupted run continues with
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,8 @@ from tad.experiment.specs import RunSpec, run_spec
 from tad.models.architectures import check_shape
 from tad.models.loading import choose_attention, load_config, load_model, load_tokenizer
 from tad.models.students import build_student, prune
-from tad.records import fingerprint, read_json
+from tad.records import fingerprint, read_json, write_text
+from tad.train.card import card
 from tad.train.job import run_job, training_order
 from tad.train.on_policy import OnPolicy, OnPolicyTrainer
 from tad.train.trainer import DistillationTrainer
@@ -56,6 +58,8 @@ def distill(
         train_rows=_train_rows(spec),
         states_folder=spec.states.folder if spec.states else None,
     )
+    if os.environ.get("RANK", "0") == "0":
+        write_text(layout.run(run) / "README.md", card(spec, run, layout.run(run)))
 
 
 def _trainer_class(spec: RunSpec, run: RunId) -> Callable[..., DistillationTrainer]:

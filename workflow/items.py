@@ -245,7 +245,7 @@ TARGETS: dict[str, Target] = {
     ),
     "gradients": Target(draws=(_figure("gradients", "Gradient of tail logits (Section 2.1)"),)),
     "labels": Target(draws=(_figure("labels", "TAD and DKD against the label"),)),
-    "samples": Target(draws=(_SAMPLES,), needs=("evaluation.samples in the scale's file",)),
+    "samples": Target(draws=(_SAMPLES,), needs=("evaluation.samples",)),
     "audit": Target(draws=(_AUDIT,)),
     "claims": Target(draws=(_CLAIMS,), design=True),
     "provenance": Target(
@@ -259,6 +259,9 @@ TARGETS: dict[str, Target] = {
 def check_target(suite: Suite, name: str) -> None:
     """Raises ConfigError for a target that a scale does not make."""
     if not available(suite, name):
+        if name == "samples":
+            key = f"config/{suite.scale}.yaml: evaluation.samples"
+            raise ConfigError(f"{key}: missing, and {name} is made of it")
         needed = " or ".join(TARGETS[name].needs)
         if TARGETS[name].compares and set(TARGETS[name].needs) & set(suite.select.items):
             groups = (" or ".join(group) for group in TARGETS[name].compares)

@@ -24,7 +24,6 @@ SOURCE = {"package": PACKAGE, "hub": None}
 CUT = {
     "extends": "smollm",
     "seeds": [0],
-    "warm_jobs": True,
     "corpora": {
         "general": {**TEXT, "tokens": 12_000, "validation_tokens": 2_000},
         "tasks": {**TEXT, "validation_tokens": 5_000},
@@ -70,7 +69,7 @@ def test_a_dry_run_of_smollm_plans_every_job():
     assert jobs["distill"] == jobs["heldout_run"] == 13
     assert jobs["states"] == 4, "three seeds of the one student, one of the other"
     assert jobs["fewshot"] == 13, "twelve students and the teacher"
-    assert jobs["samples"] == 6, "five students of the first seed and the teacher"
+    assert jobs["sample"] == 6, "five students of the first seed and the teacher"
 
 
 @pytest.mark.skipif((REPOSITORY / "work" / "smollm-long").exists(), reason="it is begun")

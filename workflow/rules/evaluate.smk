@@ -123,7 +123,7 @@ rule math:
 
 
 # Not measured: what a model writes, for a person to read.
-rule samples:
+rule sample:
     input:
         subject_files,
         lambda w: f"{samples_data(w)}/manifest.json",

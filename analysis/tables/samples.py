@@ -21,7 +21,8 @@ from tad.experiment.specs import last_checkpoint
 from tad.records import RecordError, read_json, write_text
 from workflow.items import SAMPLES, sampled_runs
 
-STYLE = "td {white-space: pre-wrap; text-align: left; max-width: 52em}\n"
+TEXT = 'class="word long" style="white-space: pre-wrap; max-width: 52em"'
+"""A cell with a text as it is, also on a page whose style sheet is another's."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def writers(suite: Suite, root: Path) -> list[Writer]:
             folder = root / "models" / teacher / last_checkpoint(suite, teacher)
             name = f"Teacher, {model_title(suite, teacher)}"
             found.append(Writer(run.pair, name, folder / SAMPLES))
-        label = f"{run.method.label} (seed {run.seed})"
+        label = f"{run.method.label}, seed {run.seed}"
         found.append(Writer(run.pair, label, root / "runs" / str(run) / SAMPLES))
     return found
 
@@ -84,9 +85,9 @@ def write(name: str, suite: Suite, root: Path) -> None:
         lines = [("Prompt", group["beginning"].iloc[0])]
         lines += list(zip(group["writer"], group["text"], strict=True))
         cells = "".join(
-            f'<tr><td class="word">{html.escape(who)}</td><td>{html.escape(text)}</td></tr>\n'
+            f'<tr><td class="word">{html.escape(who)}</td><td {TEXT}>{html.escape(text)}</td></tr>\n'
             for who, text in lines
         )
         parts.append(f'<div class="box"><table><caption>{title}</caption>{cells}</table></div>')
-    write_text(root / "tables" / f"{name}.html", page("Continuations", "".join(parts), STYLE))
+    write_text(root / "tables" / f"{name}.html", page("Continuations", "".join(parts)))
     write_numbers(frame, root / "tables" / f"{name}.csv")

@@ -85,7 +85,8 @@ def write(name: str, suite: Suite, root: Path) -> None:
         lines = [("Prompt", group["beginning"].iloc[0])]
         lines += list(zip(group["writer"], group["text"], strict=True))
         cells = "".join(
-            f'<tr><td class="word">{html.escape(who)}</td><td {TEXT}>{html.escape(text)}</td></tr>\n'
+            f'<tr><td class="word">{html.escape(who)}</td>'
+            f"<td {TEXT}>{html.escape(text)}</td></tr>\n"
             for who, text in lines
         )
         parts.append(f'<div class="box"><table><caption>{title}</caption>{cells}</table></div>')

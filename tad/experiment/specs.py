@@ -78,9 +78,9 @@ class PrunedSpec(Strict):
 
 class RunSpec(Strict):
     """One distillation. ``teacher`` and ``start`` are folders or hub ids; a student without
-    ``start`` is made from the teacher in ``shape``, of whole layers if ``pruned``. ``selection`` and ``writing`` say what is
-    trained on instead of the corpus as it comes, ``states`` where the teacher's states on it are,
-    None where the run computes its own."""
+    ``start`` is made from the teacher in ``shape``, of whole layers if ``pruned``. ``selection``
+    and ``writing`` say what is trained on instead of the corpus as it comes, ``states`` where the
+    teacher's states on it are, None where the run computes its own."""
 
     run: str
     data: str

@@ -9,12 +9,12 @@ rule pretrain:
         *(f"{ROOT}/models/{{model}}/{{checkpoint}}/{name}" for name in MODEL_FILES),
         f"{ROOT}/models/{{model}}/{{checkpoint}}/manifest.json",
         f"{ROOT}/models/{{model}}/{{checkpoint}}/train.jsonl",
-    wildcard_constraints:
-        model=f"(?!(?:{PACKAGED})/)[^/]+" if PACKAGED else "[^/]+",
     log:
         f"{ROOT}/logs/models/{{model}}/{{checkpoint}}.log",
     benchmark:
         f"{ROOT}/benchmarks/models/{{model}}/{{checkpoint}}.tsv"
+    wildcard_constraints:
+        model=f"(?!(?:{PACKAGED})/)[^/]+" if PACKAGED else "[^/]+",
     conda:
         ENVIRONMENT
     threads: 1
@@ -31,12 +31,12 @@ rule convert:
     output:
         *(f"{ROOT}/models/{{model}}/{{checkpoint}}/{name}" for name in MODEL_FILES),
         f"{ROOT}/models/{{model}}/{{checkpoint}}/manifest.json",
-    wildcard_constraints:
-        model=PACKAGED or "none",
     log:
         f"{ROOT}/logs/models/{{model}}/{{checkpoint}}.log",
     benchmark:
         f"{ROOT}/benchmarks/models/{{model}}/{{checkpoint}}.tsv"
+    wildcard_constraints:
+        model=PACKAGED or "none",
     conda:
         ENVIRONMENT
     threads: 1

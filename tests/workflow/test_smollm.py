@@ -49,7 +49,7 @@ CUT = {
 
 def planned(scale: str) -> dict[str, int]:
     """Jobs of a scale by rule, as a dry run in the project's folder tells them."""
-    command = [sys.executable, "-m", "snakemake", "-n", "--quiet", "rules", "--config"]
+    command = [sys.executable, "-m", "snakemake", "-n", "--config"]
     done = subprocess.run(
         [*command, f"scale={scale}", "--", "all"],
         cwd=REPOSITORY,
@@ -59,7 +59,8 @@ def planned(scale: str) -> dict[str, int]:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", done.stdout, re.MULTILINE)}
+    told = done.stdout + done.stderr
+    return {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", told, re.MULTILINE)}
 
 
 @pytest.mark.skipif((REPOSITORY / "work" / "smollm").exists(), reason="work/smollm is begun")

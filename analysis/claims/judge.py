@@ -233,8 +233,8 @@ def _not_designed(suite: Suite) -> list[str]:
         return []
     return [
         "No primary claim is about a pair of this scale: no margin or number of seeds was fixed "
-        f"for it beforehand, and what its {len(suite.seeds)} seeds show is descriptive, whatever "
-        "the verdict."
+        f"for it beforehand, and what it shows with {len(suite.seeds)} seeds or fewer is "
+        "descriptive, whatever the verdict."
     ]
 
 

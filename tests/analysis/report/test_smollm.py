@@ -76,7 +76,7 @@ def test_other_prompts_than_the_teachers_are_refused(root, tmp_path):
 
 
 def test_claims_are_called_descriptive(root):
-    told = "what its 3 seeds show is descriptive"
+    told = "what it shows with 3 seeds or fewer is descriptive"
     assert told in (root / "tables" / "claims.md").read_text()
     assert judge._not_designed(load_suite(CONFIG / "mini.yaml")) == []
 

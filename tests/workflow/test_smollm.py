@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -83,8 +82,6 @@ def test_the_longer_grid_is_one_word_away():
 def test_a_teacher_of_a_package_is_distilled_and_judged(tmp_path):
     pytest.importorskip("gguf", reason="gguf is not installed (make test-slow installs it)")
     install(tmp_path / "site")
-    for name in ("experiments.yaml", "smollm.yaml"):
-        shutil.copy(REPOSITORY / "config" / name, tmp_path)
     write_corpus(tmp_path / "corpus.jsonl")
     project = Project(tmp_path)
     project.config = tmp_path / "cut.yaml"

@@ -3,20 +3,23 @@ PYTHON ?= python3.11
 SCALE ?= smoke
 CORES ?= all
 BIN := .venv/bin
-# The environment of this project, whatever is active in the shell. Only paper scale loads from the
-# hub; everything else must work, and is run, without network.
-RUN := PATH="$(CURDIR)/$(BIN):$$PATH" HF_HUB_OFFLINE=$(if $(filter smoke mini,$(SCALE)),1,$${HF_HUB_OFFLINE:-0})
+# The environment of this project, whatever is active in the shell. Whether the hub may be asked is
+# said by `network:` of a scale, which the Snakefile reads; tests and benchmarks never ask it.
+RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
+OFFLINE := HF_HUB_OFFLINE=1
 # A scale is a name in config/ or a file, mylab/mine.yaml; OVERRIDE="KEY=VALUE ..." changes values.
 NAME := $(basename $(notdir $(SCALE)))
 CONFIG := $(if $(filter %.yaml,$(SCALE)),$(SCALE),config/$(SCALE).yaml)
 SET := scale=$(SCALE) $(if $(OVERRIDE),override="$(OVERRIDE)")
 SAME := --config $(CONFIG) $(foreach word,$(OVERRIDE),-o '$(word)')
+# What a scale needs besides requirements.lock: the weights of its teacher.
+MORE := $(if $(filter smollm%,$(NAME)),.venv/installed-smollm)
 
 .PHONY: help setup reproduce figures publish report bench gpu-check test test-slow lint lock schema
 
 help:
 	@echo 'make setup       .venv with the exact packages of requirements.lock'
-	@echo 'make reproduce   run the DAG (SCALE=smoke or your/own.yaml, CORES=all): findings.html'
+	@echo 'make reproduce   run the DAG (SCALE=smoke, mini, smollm or your/own.yaml): findings.html'
 	@echo 'make figures     redraw tables and figures from the records in results/SCALE'
 	@echo 'make publish     copy records, tables and figures of work/SCALE to results/SCALE'
 	@echo 'make report      how work/SCALE was made: Snakemake'\''s report of its jobs'
@@ -35,7 +38,11 @@ setup: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 
-reproduce: setup
+.venv/installed-smollm: requirements-smollm.lock .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@touch $@
+
+reproduce: setup $(MORE)
 	@$(RUN) snakemake --quiet rules host --cores $(CORES) --config $(SET) -- all
 	@$(MAKE) --no-print-directory report
 	@$(RUN) tad status $(SAME)
@@ -54,17 +61,17 @@ publish: setup
 	$(RUN) tad publish --scale $(NAME) $(SAME) $(if $(ALLOW_DIRTY),--allow-dirty)
 
 bench: setup
-	$(RUN) python benchmarks/losses.py suite
+	$(RUN) $(OFFLINE) python benchmarks/losses.py suite
 
 gpu-check: setup
 	$(RUN) python -m benchmarks.gpu_check
 
 # One thread a worker: two workers of two threads each wait for one another on two cores.
 test: setup
-	$(RUN) OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile -m 'not slow'
+	$(RUN) $(OFFLINE) OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile -m 'not slow'
 
-test-slow: setup
-	$(RUN) OMP_NUM_THREADS=1 pytest -m slow
+test-slow: setup .venv/installed-smollm
+	$(RUN) $(OFFLINE) OMP_NUM_THREADS=1 pytest -m slow
 
 lint: setup
 	$(RUN) ruff check .

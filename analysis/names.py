@@ -17,7 +17,7 @@ from tad.experiment.flops import Account, model_account, pair_account
 
 def model_title(suite: Suite, model: str) -> str:
     """A model of the configuration: its id, or what it is where its weights are made here."""
-    if not _made_here(suite, model):
+    if not made_here(suite, model):
         return model
     seed = suite.models[model].seed
     original, again = model, ""
@@ -30,7 +30,7 @@ def pair_title(suite: Suite, pair: str) -> str:
     """Teacher and student of a pair; the pair's id where the teacher is the original, and before
     them where the pair is not in the paper."""
     entry = suite.pairs[pair]
-    if not _made_here(suite, entry.teacher):
+    if not made_here(suite, entry.teacher):
         return pair
     student = _size(pair_account(suite, pair).student)
     if entry.student.model:
@@ -68,7 +68,7 @@ def short(count: float) -> str:
     return f"{count:.3g}"
 
 
-def _made_here(suite: Suite, model: str) -> bool:
+def made_here(suite: Suite, model: str) -> bool:
     """Whether the last checkpoint, the one that teaches, is pre-trained by the scale itself."""
     return list(suite.models[model].checkpoints.values())[-1].tokens is not None
 

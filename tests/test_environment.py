@@ -28,6 +28,10 @@ def wanted() -> list[Requirement]:
     return [Requirement(line) for line in PROJECT["dependencies"] + extras["suite"] + extras["dev"]]
 
 
+def extras_of(name: str) -> list[str]:
+    return PROJECT["optional-dependencies"][name]
+
+
 LOCK = pinned((ROOT / "requirements.lock").read_text().splitlines())
 
 
@@ -48,6 +52,14 @@ def test_conda_python_is_one_that_the_project_supports():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     python = next(e for e in environment["dependencies"] if str(e).startswith("python"))
     assert python.partition("=")[2] + ".0" in SpecifierSet(PROJECT["requires-python"])
+
+
+def test_what_smollm_needs_is_locked_beside_the_rest():
+    lock = pinned((ROOT / "requirements-smollm.lock").read_text().splitlines())
+    extra = {canonicalize_name(r.name): r for r in map(Requirement, extras_of("smollm"))}
+    assert lock.keys() == extra.keys() and not lock.keys() & LOCK.keys()
+    for name, requirement in extra.items():
+        assert lock[name] in requirement.specifier, f"{requirement} is locked at {lock[name]}"
 
 
 def test_flash_attention_is_an_extra_and_not_locked():

@@ -49,6 +49,9 @@ COMPANIONS = {
 CONTROL_ITEMS = ("primary", "controls", "divergences")
 """Items that the table and figure of controls are made of."""
 
+SAMPLES = "samples.json"
+"""Text that a model wrote, of teachers and of the runs of the first seed."""
+
 DESIGN = "config/claims.yaml"
 """What the primary claims are; read by claims, and kept with them."""
 
@@ -146,6 +149,12 @@ _CLAIMS = Drawn(
     shown={file: text for each in _OF_CLAIMS for file, text in each.shown.items()},
     category="Claims",
 )
+_SAMPLES = Drawn(
+    command="tables samples",
+    files=("tables/samples.html", "tables/samples.csv"),
+    shown={"tables/samples.html": ("Continuations", "samples")},
+    category="Samples",
+)
 _AUDIT = Drawn(
     command="tables audit",
     files=("tables/audit.html",),
@@ -236,6 +245,7 @@ TARGETS: dict[str, Target] = {
     ),
     "gradients": Target(draws=(_figure("gradients", "Gradient of tail logits (Section 2.1)"),)),
     "labels": Target(draws=(_figure("labels", "TAD and DKD against the label"),)),
+    "samples": Target(draws=(_SAMPLES,), needs=("evaluation.samples",)),
     "audit": Target(draws=(_AUDIT,)),
     "claims": Target(draws=(_CLAIMS,), design=True),
     "provenance": Target(
@@ -249,6 +259,9 @@ TARGETS: dict[str, Target] = {
 def check_target(suite: Suite, name: str) -> None:
     """Raises ConfigError for a target that a scale does not make."""
     if not available(suite, name):
+        if name == "samples":
+            key = f"config/{suite.scale}.yaml: evaluation.samples"
+            raise ConfigError(f"{key}: missing, and {name} is made of it")
         needed = " or ".join(TARGETS[name].needs)
         if TARGETS[name].compares and set(TARGETS[name].needs) & set(suite.select.items):
             groups = (" or ".join(group) for group in TARGETS[name].compares)
@@ -278,6 +291,8 @@ def available(suite: Suite, name: str) -> bool:
     """Whether a scale makes a target."""
     if name == "selection":
         return bool(selection_runs(suite))
+    if name == "samples":
+        return bool(sampled_runs(suite))
     target = TARGETS[name]
     items = [item for item in target.needs if item in suite.select.items]
     run: dict[str, set[str]] = {}
@@ -307,6 +322,8 @@ def target_records(suite: Suite, name: str) -> list[str]:
     if name == "selection":
         names = ("selection.json", COMPANIONS["selection.json"])
         return [f"{selection_folder(r)}/{each}" for r in selection_runs(suite) for each in names]
+    if name == "samples":
+        return sample_records(suite)
     target = TARGETS[name]
     items = [item for item in target.needs if item in suite.select.items]
     of_items = [file for item in items for file in item_records(suite, item)]
@@ -319,6 +336,20 @@ def selection_runs(suite: Suite) -> list[RunId]:
     """The runs of the first seed that train on selected rows."""
     runs = [run for run in suite.runs() if run.method.row.rows == "selected"]
     return [run for run in runs if run.seed == suite.seeds[0]]
+
+
+def sampled_runs(suite: Suite) -> list[RunId]:
+    """The runs of the first seed, where a scale lets its models write."""
+    runs = suite.runs() if suite.evaluation.samples else []
+    return [run for run in runs if run.seed == suite.seeds[0]]
+
+
+def sample_records(suite: Suite) -> list[str]:
+    """What teachers and students wrote, relative to the root."""
+    runs = sampled_runs(suite)
+    teachers = dict.fromkeys(suite.teacher(run.pair, run.seed) for run in runs)
+    folders = [f"models/{teacher}/{last_checkpoint(suite, teacher)}" for teacher in teachers]
+    return [f"{folder}/{SAMPLES}" for folder in (*folders, *(f"runs/{run}" for run in runs))]
 
 
 def selection_folder(run: RunId) -> str:
@@ -360,11 +391,20 @@ def all_records(suite: Suite) -> list[str]:
         for run in suite.runs(item):
             found |= {f"runs/{run}/{name}" for name in OF_EVERY_RUN}
             found |= {record for record in [offline_record(run)] if record}
+    found |= {*sample_records(suite), *_sources(suite)}
     for file in list(found):
         folder, _, name = file.rpartition("/")
         if name in COMPANIONS:
             found.add(f"{folder}/{COMPANIONS[name]}")
     return sorted(found)
+
+
+def _sources(suite: Suite) -> list[str]:
+    """The manifests of teachers that a package or the hub gives, which say what they are."""
+    teachers = {suite.teacher(run.pair, run.seed) for run in suite.runs()}
+    points = [(teacher, last_checkpoint(suite, teacher)) for teacher in sorted(teachers)]
+    packaged = [f"{m}/{p}" for m, p in points if suite.models[m].checkpoints[p].package]
+    return [f"models/{name}/manifest.json" for name in packaged]
 
 
 def check_evaluations(suite: Suite) -> None:

@@ -245,6 +245,7 @@ def _notes(suite: Suite, numbers: pd.DataFrame) -> list[str]:
         "exploratory, corrected by Benjamini and Hochberg within their family: of what is marked "
         f"supported or contradicted there, at most {100 * LEVEL:.0f}% is expected to be false. "
         f"Claims tested: {tested}.",
+        *_not_designed(suite),
         "Differences are paired over seeds (same teacher, data and initialisation), and over items "
         "in benchmarks; the effect is the mean over pairs (log ratios for percent), with t "
         "intervals from the variance between seeds (Welch and Satterthwaite), pairs and the seeds "
@@ -257,6 +258,18 @@ def _notes(suite: Suite, numbers: pd.DataFrame) -> list[str]:
         "and not under another.",
     ]
     return [*notes, ON_ONE_RUN] if one_run.any() else notes
+
+
+def _not_designed(suite: Suite) -> list[str]:
+    """What a scale without any pair of the primary claims can say."""
+    designed = {pair for entry in load_design().claims.values() for pair in entry.pairs}
+    if designed & set(suite.select.pairs):
+        return []
+    return [
+        "No primary claim is about a pair of this scale: no margin or number of seeds was fixed "
+        f"for it beforehand, and what it shows with {len(suite.seeds)} seeds or fewer is "
+        "descriptive, whatever the verdict."
+    ]
 
 
 def write(suite: Suite, root: Path) -> None:

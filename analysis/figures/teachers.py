@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from analysis.figures import style
-from analysis.names import model_title
+from analysis.names import made_here, model_title
+from analysis.reported.values import quantity
 from analysis.results import teacher_frame, write_numbers
 from tad.experiment.config import Suite
 
@@ -17,8 +18,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def figure2(teachers: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
-    """``teachers`` has columns teacher, metric, mean, se, q25, q75 (quartiles over tokens)."""
+def figure2(
+    teachers: pd.DataFrame, titles: Mapping[str, str], printed: tuple[float, float] | None = None
+) -> Figure:
+    """``teachers`` has columns teacher, metric, mean, se, q25, q75 (quartiles over tokens).
+
+    ``printed`` is the range of mismatch (percent) that the paper prints for its own teachers.
+    """
     import matplotlib.pyplot as plt
     from matplotlib.ticker import NullLocator
 
@@ -43,6 +49,10 @@ def figure2(teachers: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     left.xaxis.set_minor_locator(NullLocator())
     style.plain_log_labels(left)
     left.legend(title="bands: quartiles over tokens")
+    if printed:
+        range_of_paper = f"paper's teachers: {printed[0]:.0f} to {printed[1]:.0f}%"
+        right.axvspan(*printed, color="0.85", lw=0, zorder=0, label=range_of_paper)
+        right.legend(loc="lower right")
     right.set_yticks(range(len(names)), [titles[n].replace(" arch", "\narch") for n in names])
     right.set(xlim=(0, 100), ylim=(-0.6, len(names) - 0.4))
     right.invert_yaxis()
@@ -55,5 +65,9 @@ def draw(name: str, suite: Suite, root: Path) -> None:
     """Draw the figure from the records below ``root``. Raises RecordError for a missing one."""
     data = teacher_frame(root, suite, suite.teachers(name))
     titles = {teacher: model_title(suite, teacher) for teacher in suite.teachers(name)}
-    style.save(figure2(data, titles), root / "figures" / name)
+    # Tiny teachers of this project are not beside the paper's: they predict far less.
+    loaded = not any(made_here(suite, teacher) for teacher in titles)
+    printed = quantity("fig2_mismatch_min"), quantity("fig2_mismatch_max")
+    figure = figure2(data, titles, printed if loaded else None)
+    style.save(figure, root / "figures" / name)
     write_numbers(data, root / "figures" / f"{name}.csv")

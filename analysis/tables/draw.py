@@ -27,6 +27,7 @@ TABLES = {
     "betas": "analysis.tables.betas:write",
     "calibration": "analysis.tables.calibration:write",
     "costs": "analysis.tables.costs:write",
+    "samples": "analysis.tables.samples:write",
     "provenance": "analysis.provenance:write",
     "audit": "analysis.reported.audit:write_page",
 }

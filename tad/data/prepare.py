@@ -16,7 +16,6 @@ import hashlib
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +39,7 @@ from tad.data.vocabulary import bos_tokens
 from tad.experiment.config import Suite, open_scale, scale_options
 from tad.experiment.layout import Layout
 from tad.experiment.schema import Corpus, Tokenizer
+from tad.models.packages import packaged_tokenizer, save_whole
 from tad.records import matching, write_json
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def make_tokenizer(suite: Suite, name: str, layout: Layout, *, force: bool = Fal
                 tokenizer = train_tokenizer(texts, spec.vocab_size)
             except DataError as error:
                 raise DataError(f"tokenizers.{name}.{error}") from None
-    _save(tokenizer, folder)
+    save_whole(folder, tokenizer)
     encoder = load_encoder(name, folder)
     write_json(folder / "manifest.json", {**recipe, **encoder.describe()})
     return f"{folder}: {encoder.vocab_size} tokens, end of text {encoder.eos_token!r}"
@@ -182,9 +182,12 @@ def _training_texts(
 def _fetch(name: str, spec: Tokenizer) -> PreTrainedTokenizerBase:
     from tad.models.loading import ModelError, load_tokenizer
 
-    source = spec.hub or spec.path
+    source = spec.package or spec.hub or spec.path
     try:
-        tokenizer = load_tokenizer(source)
+        if spec.package is not None:
+            tokenizer = packaged_tokenizer(spec.package, spec.hub)
+        else:
+            tokenizer = load_tokenizer(source)
     except ModelError as error:
         raise DataError(f"tokenizers.{name}: {error}") from None
     if not tokenizer.is_fast:
@@ -192,16 +195,6 @@ def _fetch(name: str, spec: Tokenizer) -> PreTrainedTokenizerBase:
     if tokenizer.eos_token is None:
         raise DataError(f"tokenizers.{name}: {source!r} names no eos_token to end documents with")
     return tokenizer
-
-
-def _save(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Every file under its name only when whole; the old manifest goes first, as it is outdated."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as scratch:
-        tokenizer.save_pretrained(scratch)
-        (folder / "manifest.json").unlink(missing_ok=True)
-        for file in sorted(Path(scratch).iterdir()):
-            os.replace(file, folder / file.name)
 
 
 def _sha256(path: Path) -> str:

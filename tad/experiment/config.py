@@ -31,6 +31,7 @@ from tad.experiment.schema import (
     Reference,
     Seed,
     Select,
+    Shape,
     Stage,
     Strict,
     Tokenizer,
@@ -47,6 +48,8 @@ class Suite(Strict):
     seeds: Annotated[list[Seed], Field(min_length=1)]
     max_epochs: Positive = 1.0
     warm_jobs: bool = False
+    network: bool = False
+    """Whether jobs may ask the hub; without it they take what is on this machine."""
     teacher_states_gb: Annotated[float, Field(ge=0)] = 0.0
     select: Select
     corpora: dict[str, Corpus]
@@ -100,6 +103,14 @@ class Suite(Strict):
         """The model that the runs of a pair and seed learn from."""
         others = self.pairs[pair].teachers_of_seeds.items()
         return next((m for m, seeds in others if seed in seeds), self.pairs[pair].teacher)
+
+    def student_shape(self, pair: str) -> Shape | None:
+        """The sizes of a student that is made from its teacher; None of one that is loaded."""
+        student = self.pairs[pair].student
+        if student.layers_of_teacher is None:
+            return student.shape
+        whole = self.models[self.pairs[pair].teacher].shape
+        return whole.model_copy(update={"layers": student.layers_of_teacher})
 
     def teachers(self, item: str) -> list[str]:
         """The teachers of an item's selected pairs and its seeds, in the item's order."""
@@ -287,6 +298,12 @@ def _check_names(suite: Suite, path: Path) -> None:
         known(f"baselines.miniplm.reference.{stage}", model, suite.models)
     for name, pair in suite.pairs.items():
         known(f"pairs.{name}.teacher", pair.teacher, suite.models)
+        layers = suite.models[pair.teacher].shape.layers
+        if (pair.student.layers_of_teacher or 0) > layers:
+            raise ConfigError(
+                f"{path}: pairs.{name}.student.layers_of_teacher: "
+                f"{pair.student.layers_of_teacher}: {pair.teacher} has {layers}"
+            )
         _check_teachers(suite, path, name, known)
         if pair.student.model is not None:
             known(f"pairs.{name}.student.model", pair.student.model, suite.models)

@@ -270,23 +270,27 @@ def pair_account(suite: Suite, pair_id: str) -> PairAccount:
     pair = suite.pairs[pair_id]
     teacher = suite.models[pair.teacher]
     teacher_shape = _sized(suite, teacher.tokenizer, teacher.shape)
-    if pair.student.shape is not None:
+    shape = suite.student_shape(pair_id)
+    if shape is not None:
         family = teacher.family
-        student_shape = pair.student.shape.model_copy(
-            update={"vocab_size": pair.student.shape.vocab_size or teacher_shape.vocab_size}
+        student_shape = shape.model_copy(
+            update={"vocab_size": shape.vocab_size or teacher_shape.vocab_size}
         )
     else:
         start = suite.models[pair.student.model]
         family, student_shape = start.family, _sized(suite, start.tokenizer, start.shape)
-    made = pair.student.shape is not None
     # An untied output matrix trains here even where the input embedding is frozen (students.py).
     same_role = student_shape.tied and teacher_shape.tied
+    trains = pair.student.layers_of_teacher is not None and not pair.student.frozen
     return PairAccount(
         teacher=account_of_shape(teacher.family, teacher_shape),
         student=account_of_shape(family, student_shape),
         vocabulary=student_shape.vocab_size,
-        made_from_teacher=made,
-        freezes=made and same_role and student_shape.hidden_size == teacher_shape.hidden_size,
+        made_from_teacher=shape is not None,
+        freezes=shape is not None
+        and not trains
+        and same_role
+        and student_shape.hidden_size == teacher_shape.hidden_size,
     )
 
 

@@ -48,21 +48,36 @@ class Shape(Strict):
 
 
 class Checkpoint(Strict):
-    """Where a model's weights come from: exactly one of the three.
+    """Where a model's weights come from: exactly one of hub, path, tokens and package.
 
     ``hub`` is a model id, ``path`` a local folder in the transformers layout, ``tokens`` says that
     the model is pre-trained here on that many tokens in all (earlier checkpoints counted in).
+    ``package`` is an installed Python distribution that brings the weights as one GGUF file; a
+    ``hub`` beside it is where they come from where that is not installed. Either way they are
+    written below the work root once, as safetensors.
     """
 
     hub: str | None = None
     path: str | None = None
     tokens: Count | None = None
+    package: str | None = None
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        if sum(source is not None for source in (self.hub, self.path, self.tokens)) != 1:
-            raise ValueError("give exactly one of hub, path, tokens (`hub: null` removes it)")
+        given = [self.path, self.tokens, self.package]
+        if self.package is None:
+            given.append(self.hub)
+        if sum(source is not None for source in given) != 1:
+            raise ValueError(
+                "give exactly one of hub, path, tokens, package, or a package and the hub id to "
+                "take where it is not installed (`hub: null` removes it)"
+            )
         return self
+
+    @property
+    def made(self) -> bool:
+        """Whether a job writes the weights below the work root."""
+        return self.tokens is not None or self.package is not None
 
 
 class Model(Strict):
@@ -79,20 +94,40 @@ class Model(Strict):
     seed: Seed | None = None
     checkpoints: Annotated[dict[str, Checkpoint], Field(min_length=1)]
 
+    @model_validator(mode="after")
+    def _source(self) -> Self:
+        points = self.checkpoints.values()
+        if any(p.package for p in points) and any(p.tokens for p in points):
+            raise ValueError("checkpoints: of a package, and pre-trained here: give one model each")
+        return self
+
 
 class Student(Strict):
-    """Either a ``shape`` (made from the teacher, Table 9) or a ``model`` and where it starts."""
+    """Where a student comes from: a shape, layers of its teacher, or a model of its own.
+
+    ``shape`` is made from the teacher by the paper's recipe (Table 9): attention and embeddings
+    copied, MLPs random. ``layers_of_teacher`` keeps that many of the teacher's layers, evenly
+    spaced and whole, with its embeddings, norms and head (as people prune who distil then); of
+    such a student ``frozen`` names the parts that do not train. ``model`` is another model, which
+    starts at the checkpoint that ``start`` gives for each stage.
+    """
 
     shape: Shape | None = None
+    layers_of_teacher: Count | None = None
+    frozen: list[Literal["embeddings"]] = []
     model: str | None = None
     start: dict[Stage, str] = {}
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        if (self.shape is None) == (self.model is None):
+        given = (self.shape, self.layers_of_teacher, self.model)
+        if sum(source is not None for source in given) != 1:
             raise ValueError(
-                "give one of shape (made from the teacher) and model (`model: null` removes it)"
+                "give one of shape (made from the teacher), layers_of_teacher (cut out of it) and "
+                "model (`model: null` removes it)"
             )
+        if self.frozen and self.layers_of_teacher is None:
+            raise ValueError("frozen is of students with layers_of_teacher")
         if (self.model is None) != (not self.start):
             raise ValueError("start names a checkpoint of model: give both or neither")
         return self
@@ -277,17 +312,29 @@ class Instructions(Strict):
 
 
 class Tokenizer(Strict):
-    """A tokenizer, trained here (``vocab_size`` on ``corpora``) or loaded (``hub`` or ``path``)."""
+    """A tokenizer, trained here (``vocab_size`` on ``corpora``) or loaded.
+
+    It is loaded from ``hub``, ``path``, or the GGUF file of an installed ``package``, as a model's
+    weights are (``Checkpoint``).
+    """
 
     vocab_size: Annotated[int, Field(ge=264)] | None = None
     corpora: list[str] = []
     hub: str | None = None
     path: str | None = None
+    # Left out of what is compared with earlier runs, which knew no packages.
+    package: str | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        if sum(source is not None for source in (self.vocab_size, self.hub, self.path)) != 1:
-            raise ValueError("give exactly one of vocab_size, hub, path (`hub: null` removes it)")
+        given = [self.vocab_size, self.path, self.package]
+        if self.package is None:
+            given.append(self.hub)
+        if sum(source is not None for source in given) != 1:
+            raise ValueError(
+                "give exactly one of vocab_size, hub, path, package (a hub may stand beside a "
+                "package; `hub: null` removes it)"
+            )
         if (self.vocab_size is None) != (not self.corpora):
             raise ValueError("vocab_size and corpora go together: what to train the tokenizer on")
         return self
@@ -372,9 +419,20 @@ class MathEvaluation(Strict):
     batch_size: Count | None = None
 
 
+class Samples(Strict):
+    """Text that models write for people to read: ``prompts`` beginnings of held-out text,
+    ``prompt_tokens`` long, each continued greedily by at most ``new_tokens``."""
+
+    prompts: Count = 3
+    prompt_tokens: Count = 48
+    new_tokens: Count = 64
+
+
 class Evaluation(Strict):
-    """How finished models are measured. ``calibration_positions`` None takes all held-out text."""
+    """How finished models are measured. ``calibration_positions`` None takes all held-out text;
+    without ``samples`` no text is written."""
 
     fewshot: Fewshot | None = None
     math: MathEvaluation | None = None
+    samples: Samples | None = None
     calibration_positions: Count | None = None

@@ -70,17 +70,24 @@ class StatesSpec(Strict):
     sequences: int
 
 
+class PrunedSpec(Strict):
+    """A student of whole layers of its teacher; ``frozen`` are the parts that do not train."""
+
+    frozen: list[str]
+
+
 class RunSpec(Strict):
     """One distillation. ``teacher`` and ``start`` are folders or hub ids; a student without
-    ``start`` is made from the teacher in ``shape``. ``selection`` and ``writing`` say what is
-    trained on instead of the corpus as it comes, ``states`` where the teacher's states on it are,
-    None where the run computes its own."""
+    ``start`` is made from the teacher in ``shape``, of whole layers if ``pruned``. ``selection``
+    and ``writing`` say what is trained on instead of the corpus as it comes, ``states`` where the
+    teacher's states on it are, None where the run computes its own."""
 
     run: str
     data: str
     tokenizer: str
     teacher: str
     shape: Shape | None
+    pruned: PrunedSpec | None = Field(default=None, exclude_if=lambda value: value is None)
     start: str | None
     temperature: float
     hidden_cosine: bool
@@ -125,7 +132,8 @@ def run_spec(suite: Suite, run: RunId) -> RunSpec:
         data=str(layout.tokens(training.corpus, tokenizer)),
         tokenizer=str(layout.tokenizer(tokenizer)),
         teacher=weights(suite, teacher, last_checkpoint(suite, teacher)),
-        shape=student.shape,
+        shape=suite.student_shape(run.pair),
+        pruned=PrunedSpec(frozen=student.frozen) if student.layers_of_teacher else None,
         start=_start(suite, run),
         temperature=training.temperature,
         hidden_cosine=pair.hidden_cosine and run.method.row.cosine,
@@ -239,7 +247,7 @@ def token_budget(suite: Suite, run: RunId) -> int:
 def pretrain_spec(suite: Suite, model: str, checkpoint: str) -> PretrainSpec:
     """Resolve the pre-training of a model's checkpoint. Raises ConfigError for unknown names and
     for a checkpoint that is not trained here."""
-    tokens = _checkpoint(suite, model, checkpoint).tokens
+    tokens = checkpoint_of(suite, model, checkpoint).tokens
     entry = suite.models[model]
     if tokens is None or suite.pretraining is None:
         raise ConfigError(f"{model}/{checkpoint}: is loaded, not trained, at scale {suite.scale}")
@@ -269,13 +277,14 @@ def weights(suite: Suite, model: str, checkpoint: str) -> str:
 
     Raises ConfigError for unknown names.
     """
-    source = _checkpoint(suite, model, checkpoint)
-    if source.tokens is not None:
+    source = checkpoint_of(suite, model, checkpoint)
+    if source.made:
         return str(Layout.work(suite.scale).model(model, checkpoint))
     return source.path or source.hub
 
 
-def _checkpoint(suite: Suite, model: str, checkpoint: str) -> Checkpoint:
+def checkpoint_of(suite: Suite, model: str, checkpoint: str) -> Checkpoint:
+    """The entry of a model's checkpoint. Raises ConfigError for unknown names."""
     entry = suite.models.get(model)
     if entry is None or checkpoint not in entry.checkpoints:
         known = [f"{m}/{c}" for m, e in suite.models.items() for c in e.checkpoints]
@@ -286,7 +295,8 @@ def _checkpoint(suite: Suite, model: str, checkpoint: str) -> Checkpoint:
 def hub_ids(suite: Suite) -> set[str]:
     """The hub ids among what ``weights`` and ``reference_source`` return."""
     points = [point for model in suite.models.values() for point in model.checkpoints.values()]
-    return {source.hub for source in (*points, *suite.references.values()) if source.hub}
+    loaded = [point for point in points if not point.made]
+    return {source.hub for source in (*loaded, *suite.references.values()) if source.hub}
 
 
 def reference_source(suite: Suite, name: str) -> str:

@@ -44,7 +44,7 @@ def load_model(
         dtype = torch.bfloat16 if torch.cuda.is_available() and not training else torch.float32
     options = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False}
     options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # checked below
-    model, report = _load(AutoModelForCausalLM, source, **options)
+    model, report = quietly(AutoModelForCausalLM, source, **options)
     _check_weights(source, model, report)
     rows = model.get_input_embeddings().weight.shape[0]
     if vocab_size is not None and rows < vocab_size:
@@ -85,15 +85,17 @@ def _check_weights(source: str, model: PreTrainedModel, report: dict[str, Any]) 
 
 def load_config(source: str) -> PreTrainedConfig:
     """The configuration of a model, a folder or hub id. Raises ModelError."""
-    return _load(AutoConfig, source, trust_remote_code=False)
+    return quietly(AutoConfig, source, trust_remote_code=False)
 
 
-def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
-    """A tokenizer from a folder or hub id. Raises ModelError."""
-    return _load(AutoTokenizer, source, trust_remote_code=False)
+def load_tokenizer(source: str, **options: Any) -> PreTrainedTokenizerBase:
+    """A tokenizer from a folder or hub id; ``options`` of transformers, as ``gguf_file``. Raises
+    ModelError."""
+    return quietly(AutoTokenizer, source, trust_remote_code=False, **options)
 
 
-def _load(kind: Any, source: str, **options: Any) -> Any:
+def quietly(kind: Any, source: str, **options: Any) -> Any:
+    """``kind.from_pretrained``; what goes wrong is told in one line. Raises ModelError."""
     if not sys.stderr.isatty():
         transformers_logging.disable_progress_bar()  # a bar in a log file is only noise
     log, level = logging.getLogger("transformers"), logging.getLogger("transformers").level

@@ -39,10 +39,14 @@ Embeddings. Where hidden sizes agree they are frozen: a tied output head with th
 one is copied and trains (this meets the active sizes of Section 3.2.2). Otherwise truncated, they
 train. A tied student of an untied teacher has a head that the teacher never trained as one, so
 there the matrix is not frozen either. Dropout is zero whatever the teacher's configuration says.
+
+``prune`` is what people do who prune and distil (Muralidharan et al. 2024): whole layers, MLPs
+included, chosen by the same rule, and nothing random. The paper has no such student.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -91,6 +95,22 @@ def build_student(teacher: PreTrainedModel, shape: Shape, *, seed: int) -> PreTr
         _copy_weights(student, teacher)
     if keeps_embeddings_frozen(teacher.config, config):
         student.get_input_embeddings().weight.requires_grad_(False)
+    return student
+
+
+def prune(teacher: PreTrainedModel, layers: int, *, frozen: Sequence[str] = ()) -> PreTrainedModel:
+    """A student of `layers` whole layers of the teacher, with its embeddings, norms and head.
+
+    `frozen` may name ``embeddings``: they do not train then, nor does a head that is tied to them.
+    Nothing is random. Otherwise as `build_student`, and raises like it.
+    """
+    shape = shape_of(teacher.config).model_copy(update={"layers": layers})
+    student = build_student(teacher, shape, seed=0)
+    if teacher.device.type != "meta":
+        kept = source_layers(student.config, teacher.config)
+        for layer, source in zip(student.base_model.layers, kept, strict=True):
+            layer.mlp.load_state_dict(teacher.base_model.layers[source].mlp.state_dict())
+    student.get_input_embeddings().weight.requires_grad_("embeddings" not in frozen)
     return student
 
 
@@ -381,6 +401,9 @@ def describe(
     )
     if pair.student.shape is not None:
         student, origin = build_student(teacher, pair.student.shape, seed=0), "made from it"
+    elif pair.student.layers_of_teacher is not None:
+        layers, frozen = pair.student.layers_of_teacher, pair.student.frozen
+        student, origin = prune(teacher, layers, frozen=frozen), "whole layers of it"
     else:
         start = models[pair.student.model]
         student = paper_model(start, vocab_size=vocabularies.get(start.tokenizer))

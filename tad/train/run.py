@@ -7,6 +7,7 @@ The result goes to ``work/{scale}/runs/RUN/``. An interrupted run continues with
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -26,8 +27,9 @@ from tad.experiment.run_id import RunId
 from tad.experiment.specs import RunSpec, run_spec
 from tad.models.architectures import check_shape
 from tad.models.loading import choose_attention, load_config, load_model, load_tokenizer
-from tad.models.students import build_student
-from tad.records import fingerprint, read_json
+from tad.models.students import build_student, prune
+from tad.records import fingerprint, read_json, write_text
+from tad.train.card import card
 from tad.train.job import run_job, training_order
 from tad.train.on_policy import OnPolicy, OnPolicyTrainer
 from tad.train.trainer import DistillationTrainer
@@ -56,6 +58,8 @@ def distill(
         train_rows=_train_rows(spec),
         states_folder=spec.states.folder if spec.states else None,
     )
+    if os.environ.get("RANK", "0") == "0":
+        write_text(layout.run(run) / "README.md", card(spec, run, layout.run(run)))
 
 
 def _trainer_class(spec: RunSpec, run: RunId) -> Callable[..., DistillationTrainer]:
@@ -113,7 +117,10 @@ def _models(
     teacher = load_model(spec.teacher, training=False, vocab_size=size(tokenizer))
     if spec.start is None:
         assert spec.shape is not None  # a spec has one of the two
-        student = build_student(teacher, spec.shape, seed=spec.optimisation.seed)
+        if spec.pruned is not None:
+            student = prune(teacher, spec.shape.layers, frozen=spec.pruned.frozen)
+        else:
+            student = build_student(teacher, spec.shape, seed=spec.optimisation.seed)
         choose_attention(student, training=True)
     else:
         check_tokenizer(tokenizer, spec.start)

@@ -174,7 +174,20 @@ def _npz(arrays):
     return content.getvalue()
 
 
+def samples(rng, method, suite, pair):
+    texts = [
+        {
+            "prompt": f"A beginning {at}",
+            "continuation": f"written by {method} <b>",
+            "original": "true",
+        }
+        for at in range(2)
+    ]
+    return _json({"texts": texts})
+
+
 WRITERS = {
+    "samples.json": samples,
     "heldout.json": heldout,
     "fewshot.json": fewshot,
     "fewshot.items.jsonl.gz": fewshot_items,

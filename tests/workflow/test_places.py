@@ -27,7 +27,7 @@ REFERENCE = {
 }
 SHORT = {"tokens": {"scratch": 2_560}}  # 20 steps
 PAIR = "work/tiny/runs/scratch/qwen1.5-1.8b_0.5b"
-TARGETS = [  # with "all": every rule
+TARGETS = [  # with "all": every rule but convert (test_smollm.py)
     *(f"work/tiny/runs/{RUN}/{kind}.json" for kind in ("heldout", "fewshot", "math")),
     *(f"{PAIR}/{method}/seed0/manifest.json" for method in ("miniplm", "seq_kd")),
     "work/tiny/models/qwen1.5-1.8b/final/heldout.json",
@@ -63,6 +63,7 @@ def finished(tmp_path_factory) -> Project:
         evaluation={
             "fewshot": {"suite": "smoke", "items": 2},
             "math": {"suite": "smoke", "problems": 30, "limit": 2},
+            "samples": {"prompts": 1, "prompt_tokens": 8, "new_tokens": 4},
         },
     )
     for name in CODE:

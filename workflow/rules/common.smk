@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shlex
 import time
 from functools import cache
@@ -27,7 +28,14 @@ from workflow.items import (
 from tad.experiment.layers import allowed
 from tad.experiment.layout import MODEL_FILES, Layout
 from tad.experiment.run_id import RunId
-from tad.experiment.specs import hub_ids, pretrain_spec, reference_source, run_spec, weights
+from tad.experiment.specs import (
+    checkpoint_of,
+    hub_ids,
+    pretrain_spec,
+    reference_source,
+    run_spec,
+    weights,
+)
 from tad.methods import BASELINE
 from workflow.watch.screen import attach
 
@@ -68,6 +76,11 @@ os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**32))
 os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**32))
 
 CONFIG, SUITE, OVERRIDES = read_suite(config)
+# Jobs ask the hub only where the scale says that they may; HF_HUB_OFFLINE=1 forbids it there too.
+if SUITE.network:
+    os.environ.setdefault("HF_HUB_OFFLINE", "0")
+else:
+    os.environ["HF_HUB_OFFLINE"] = "1"
 LAYOUT = Layout.work(SUITE.scale)
 ROOT = str(LAYOUT.root)
 # Where the targets read records and write tables and figures: what runs here makes, or a folder of
@@ -262,6 +275,29 @@ def generation_options(wildcards):
 def one_gpu(wildcards):
     """A GPU where models come from the hub."""
     return int(SUITE.pretraining is None)
+
+
+# Models that a package brings; the others are pre-trained, or loaded from where they are.
+PACKAGED = "|".join(
+    re.escape(name)
+    for name, entry in SUITE.models.items()
+    if any(point.package for point in entry.checkpoints.values())
+)
+
+
+def samples_data(wildcards):
+    """The corpus that the models continue, in the tokens of a student or teacher."""
+    kind, *name = Path(wildcards.subject).parts
+    if kind == "runs":
+        return spec_of("/".join(name)).data
+    return str(LAYOUT.tokens(SUITE.stages["scratch"].corpus, SUITE.models[name[0]].tokenizer))
+
+
+def samples_options(wildcards):
+    values = SUITE.evaluation.samples
+    if values is None:
+        raise WorkflowError(f"{CONFIG}: evaluation.samples: missing, and a target needs it")
+    return options(context=SUITE.stages["scratch"].context, **values.model_dump())
 
 
 def teacher_folder(wildcards):

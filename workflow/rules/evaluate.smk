@@ -120,3 +120,28 @@ rule math:
         options=math_options,
     shell:
         "tad eval math --model {params.model:q} --out {output:q} {params.options:q} > {log:q} 2>&1"
+
+
+# Not measured: what a model writes, for a person to read.
+rule sample:
+    input:
+        subject_files,
+        lambda w: f"{samples_data(w)}/manifest.json",
+    output:
+        f"{ROOT}/{{subject}}/samples.json",
+    log:
+        f"{ROOT}/logs/{{subject}}/samples.log",
+    benchmark:
+        f"{ROOT}/benchmarks/{{subject}}/samples.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        gpu=one_gpu,
+    params:
+        model=subject_model,
+        data=samples_data,
+        options=samples_options,
+    shell:
+        "tad eval samples --model {params.model:q} --data {params.data:q} --out {output:q}"
+        " {params.options:q} > {log:q} 2>&1"

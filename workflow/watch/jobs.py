@@ -136,7 +136,7 @@ def _model_records(suite: Suite, root: Path) -> list[str]:
 
 def _trained(suite: Suite, folder: str) -> bool:
     _, model, point = folder.split("/")
-    return suite.models[model].checkpoints[point].tokens is not None
+    return suite.models[model].checkpoints[point].made
 
 
 def _measured(suite: Suite, root: Path) -> Iterator[Job]:
@@ -144,7 +144,7 @@ def _measured(suite: Suite, root: Path) -> Iterator[Job]:
     for file in all_records(suite):
         folder, _, name = file.rpartition("/")
         kind = "heldout" if name == "calibration.json" else name.removesuffix(".json")
-        if kind not in ("heldout", "fewshot", "math"):
+        if kind not in ("heldout", "fewshot", "math", "samples"):
             continue
         log = f"{folder}/{kind}"
         if folder.startswith("models/") and kind == "heldout":

@@ -14,6 +14,7 @@ import yaml
 from tad.experiment.config import ConfigError, load_suite
 from tad.experiment.flops import pair_account
 from tad.experiment.run_id import RunId
+from tad.experiment.schema import Student
 from tad.experiment.specs import pretrain_spec, run_spec
 from tad.methods import Method
 
@@ -235,6 +236,28 @@ def put(*keys):
             put("pairs", "phi2_1b", "teachers_of_seeds", {"qwen1.5-1.8b": [0]}),
             "teachers_of_seeds: qwen1.5-1.8b has another family than phi-2; teachers of one pair",
         ),
+        (
+            put("pairs", "phi2_1b", "student", {"layers_of_teacher": 9}),
+            "pairs.phi2_1b.student.layers_of_teacher: 9: phi-2 has 4",
+        ),
+        (
+            put("pairs", "phi2_1b", "student", {"layers_of_teacher": 2, "frozen": ["head"]}),
+            "pairs.phi2_1b.student.frozen.0: 'head'.*embeddings",
+        ),
+        (
+            put("pairs", "phi2_1b", "student", "frozen", ["embeddings"]),
+            "frozen is of students with",
+        ),
+        (put("pairs", "phi2_1b", "student", "layers_of_teacher", 2), "give one of shape .*cut out"),
+        (
+            put("models", "phi-2", "checkpoints", "final", "package", "x"),
+            "models.phi-2.checkpoints.final: give exactly one of hub, path, tokens, package",
+        ),
+        (
+            put("tokenizers", "phi", "package", "x"),
+            "tokenizers.phi: give exactly one of vocab_size",
+        ),
+        (put("network", "yes"), "network: 'yes': .*boolean"),
         (put("select", "references", ["llema-7b"]), "'llema-7b' is not.*did you mean 'llemma-7b'"),
         (put("references", "llemma-7b", "path", "x"), "llemma-7b: .*exactly one of hub and path"),
     ],
@@ -330,3 +353,34 @@ def test_a_divergence_of_the_users_is_a_method(tmp_path):
 
     with pytest.raises(ConfigError, match="smoke.yaml: methods.tad: is a method of this project"):
         load_suite(edited(tmp_path, "smoke", wrong))
+
+
+def test_a_package_may_have_a_hub_id_to_fall_back_on(tmp_path):
+    source = {"package": "some-weights", "hub": "some/weights"}
+
+    def edit(data):
+        data["tokenizers"]["phi"] = source
+        data["models"]["phi-2"]["checkpoints"] = {"final": source}
+
+    suite = load_suite(edited(tmp_path, "smoke", edit))
+    assert suite.models["phi-2"].checkpoints["final"].made
+    assert suite.tokenizers["phi"].package == "some-weights"
+
+
+def test_only_the_papers_scale_asks_the_hub():
+    assert {scale for scale in SCALES if load_suite(CONFIG / f"{scale}.yaml").network} == {"paper"}
+
+
+def test_a_student_of_whole_layers_has_the_sizes_of_its_teacher():
+    suite = load_suite(CONFIG / "smollm.yaml")
+    whole = suite.models["smollm2-135m"].shape
+    assert suite.student_shape("smollm2-135m_pruned") == whole.model_copy(update={"layers": 12})
+    ours, recipe = (pair_account(suite, f"smollm2-135m_{kind}") for kind in ("pruned", "recipe"))
+    assert ours.student == recipe.student and ours.made_from_teacher and ours.freezes
+    pairs = suite.pairs | {
+        "smollm2-135m_pruned": suite.pairs["smollm2-135m_pruned"].model_copy(
+            update={"student": Student(layers_of_teacher=12)}
+        )
+    }
+    trained = suite.model_copy(update={"pairs": pairs})
+    assert not pair_account(trained, "smollm2-135m_pruned").freezes

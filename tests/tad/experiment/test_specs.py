@@ -71,3 +71,15 @@ def test_a_longer_run_than_the_pairs_budget_reads_none(monkeypatch):
     )
     assert spec(suite, "rkl").states is None
     assert spec(suite, "dkd").states == spec(suite, "vanilla_kd").states
+
+
+def test_a_run_says_of_its_student_only_what_is_not_usual():
+    """Fingerprints of finished runs, and what Snakemake compares, stay as they were."""
+    suite = load_suite(CONFIG / "smoke.yaml")
+    assert "pruned" not in spec(suite, "vanilla_kd", seed=0).model_dump()
+    assert all("package" not in entry.model_dump() for entry in suite.tokenizers.values())
+    real = load_suite(CONFIG / "smollm.yaml")
+    cut = spec(real, "vanilla_kd", pair="smollm2-135m_pruned", seed=0).model_dump()
+    assert cut["pruned"] == {"frozen": ["embeddings"]} and cut["shape"]["layers"] == 12
+    made = spec(real, "vanilla_kd", pair="smollm2-135m_recipe", seed=0).model_dump()
+    assert "pruned" not in made and made["shape"]["layers"] == 12

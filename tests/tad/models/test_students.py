@@ -21,6 +21,7 @@ from tad.models.architectures import (
 )
 from tad.models.students import (
     build_student,
+    prune,
     student_config,
 )
 
@@ -436,3 +437,42 @@ def test_student_survives_the_disk(family, tmp_path):
     tokens = torch.arange(8)[None]
     assert shape_of(loaded.config) == shape
     assert torch.equal(loaded(tokens).logits, student(tokens).logits)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_pruned_student_is_whole_layers_of_its_teacher(family):
+    teacher = make_teacher(family)
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    student = prune(teacher, 2, frozen=["embeddings"])
+    for layer, source in zip(student.base_model.layers, (0, 2), strict=True):
+        theirs = teacher.base_model.layers[source].state_dict()
+        assert layer.state_dict().keys() == theirs.keys()
+        assert all(torch.equal(value, theirs[name]) for name, value in layer.state_dict().items())
+    for get in ("get_input_embeddings", "get_output_embeddings"):
+        ours, theirs = getattr(student, get)().weight, getattr(teacher, get)().weight
+        assert torch.equal(ours, theirs) and ours.data_ptr() != theirs.data_ptr()
+    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "phi"])
+def test_with_all_its_layers_it_is_the_teacher(family):
+    teacher = make_teacher(family)
+    ids = torch.arange(40).view(2, 20)
+    with torch.no_grad():
+        ours = prune(teacher, 4).eval()(input_ids=ids).logits
+        assert torch.equal(ours, teacher(input_ids=ids).logits)
+
+
+def test_a_pruned_student_freezes_what_it_is_told_to():
+    tied = make_teacher("llama", tied=True)
+    frozen = prune(tied, 2, frozen=["embeddings"])
+    asleep = [name for name, p in frozen.named_parameters() if not p.requires_grad]
+    assert asleep == ["model.embed_tokens.weight"]
+    assert all(p.requires_grad for p in prune(tied, 2).parameters())
+    untied = prune(make_teacher("llama"), 2, frozen=["embeddings"])
+    assert untied.get_output_embeddings().weight.requires_grad, "a head of its own learns"
+
+
+def test_a_pruned_student_has_no_more_layers_than_its_teacher():
+    with pytest.raises(students.StudentError, match="layers=5 is larger than the teacher's 4"):
+        prune(make_teacher("llama"), 5)

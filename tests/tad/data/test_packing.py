@@ -20,17 +20,10 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers
 
-from tad.data import packing
-from tad.data.packing import (
-    DataError,
-    PackedTokens,
-    TextEncoder,
-    document_hash,
-    pack,
-    read_manifest,
-    validation_limit,
-)
+from tad.data import packing, tokenizing
+from tad.data.packing import PackedTokens, pack, read_manifest, validation_limit
 from tad.data.prepare import END_OF_TEXT
+from tad.data.tokenizing import DataError, TextEncoder, document_hash
 from tad.experiment.schema import Corpus
 
 from ..made_up_text import ANY_TEXT, make_encoder, nonsense, read_split
@@ -152,7 +145,7 @@ def test_the_seed_alone_decides_the_order(encoder, tmp_path, monkeypatch):
     first = packed(texts, encoder, limits, tmp_path / "a")
     assert packed(texts, encoder, limits, tmp_path / "b") == first
     assert files(tmp_path / "a") == files(tmp_path / "b")
-    monkeypatch.setattr(packing, "BATCH_CHARACTERS", 50)
+    monkeypatch.setattr(tokenizing, "BATCH_CHARACTERS", 50)
     shuffled = packed(texts[::-1], encoder, limits, tmp_path / "c")  # in another order of files
     assert files(tmp_path / "c") == files(tmp_path / "a")
     assert shuffled["fingerprint"] == first["fingerprint"]
@@ -257,7 +250,7 @@ def test_empty_splits(encoder, tmp_path):
 
 
 def visible(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()} - {".lock"}
+    return {path.name for path in folder.iterdir()} - {".lock", ".partial"}
 
 
 def test_a_failure_leaves_nothing_and_spares_what_was_there(encoder, tmp_path):
@@ -286,8 +279,12 @@ def test_remains_of_a_killed_process_are_cleared(encoder, tmp_path):
 def test_the_manifest_comes_last(encoder, tmp_path, monkeypatch):
     packed(nonsense(100), encoder, corpus(500, 60), tmp_path)
 
+    write_json = packing.records.write_json
+
     def killed(path, content):
-        raise KeyboardInterrupt
+        if path.name == "manifest.json":
+            raise KeyboardInterrupt
+        write_json(path, content)
 
     monkeypatch.setattr(packing.records, "write_json", killed)
     with pytest.raises(KeyboardInterrupt):

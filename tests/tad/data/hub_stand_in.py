@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import signal
 import socket
 import struct
 import threading
@@ -22,12 +24,18 @@ ID = "somebody/text"
 
 @dataclass
 class Hub:
-    """What is served, and what happened. ``cut`` is asked (file, how often it was asked for) before
-    each answer with content, and may say to close the connection in the middle of it, orderly
-    ("close") or not ("reset")."""
+    """What is served, and what happened.
+
+    ``cut`` says of a file what becomes of each answer with content, in order: "" for nothing, or in
+    the middle of it the connection is closed ("close"), reset ("reset"), or the process
+    ``victim`` killed ("kill"). Files in ``damaged`` arrive with a byte changed. ``sent`` counts the
+    bytes of each file.
+    """
 
     files: dict[str, bytes]
     cut: dict[str, list[str]] = field(default_factory=dict)
+    damaged: set[str] = field(default_factory=set)
+    victim: int | None = None
     commit: str = "c" * 40
     asked: list[tuple[str, str]] = field(default_factory=list)
     sent: dict[str, int] = field(default_factory=dict)
@@ -67,6 +75,9 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body[: len(body) // 2] if cut else body)
             if cut:
                 self.close_connection = True
+                if cut == "kill":
+                    self.wfile.flush()
+                    os.kill(hub.victim, signal.SIGKILL)
                 if cut == "reset":
                     linger = struct.pack("ii", 1, 0)
                     self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
@@ -108,6 +119,8 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 self.answer(404, X_Error_Code="EntryNotFound", **about)
                 return
             content = hub.files[path]
+            if path in hub.damaged:
+                content = content[:-1] + bytes([content[-1] ^ 1])
             about["ETag"] = f'"{hashlib.sha256(content).hexdigest()}"'
             asked = self.headers.get("Range")
             status = 206 if asked else 200
@@ -125,11 +138,17 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def shutdown_request(self, request: socket.socket) -> None:
+        self.close_request(request)  # without the orderly end that a reset connection lacks
+
+
 @contextmanager
 def serving(hub: Hub) -> Iterator[Hub]:
     """The hub while it answers at ``hub.url``."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler(hub))
-    server.daemon_threads = True
+    server = Server(("127.0.0.1", 0), handler(hub))
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     hub.url = f"http://127.0.0.1:{server.server_port}"

@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import json
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -394,3 +395,29 @@ def test_faults_of_a_packed_folder(folder, tmp_path_factory):
     refused("context=501: train.bin has 501 tokens.* from 1 to 500", context=501)
     refused("context=65: validation.bin has 65 tokens", split="validation", context=65)
     refused("context=0", context=0)
+
+
+# --- What a source holds -------------------------------------------------------------------------
+
+
+def test_a_budget_beyond_what_the_source_holds_is_clipped_and_told(encoder, tmp_path):
+    splits = split_tokens(nonsense(100), encoder)
+    have = total(splits["train"])
+    holds = int(have * 0.95 / 0.8)  # the tokenizer at hand makes a little more of it
+    limits = corpus(10**6).model_copy(update={"holds": holds})
+    manifest = packed(nonsense(100), encoder, limits, tmp_path)
+    assert manifest["train"]["tokens"] == limits.train_tokens == int(holds * 0.8)
+    assert manifest["train"]["asked"] == 10**6
+    assert manifest["corpus"]["holds"] == holds
+    assert read_manifest(tmp_path) == manifest
+    whole = packed(nonsense(100), encoder, corpus(have), tmp_path / "b")
+    assert "asked" not in whole["train"] and "holds" not in whole["corpus"]
+
+
+def test_a_source_that_holds_less_than_it_says_is_refused(encoder, tmp_path):
+    texts = nonsense(100)
+    limits = corpus(10**6).model_copy(update={"holds": 10**5})
+    with pytest.raises(DataError, match=r"corpora.made-up.holds: 100000: .*lower holds to") as e:
+        packed(texts, encoder, limits, tmp_path)
+    cure = int(re.search(r"at most (\d+)$", str(e.value))[1])
+    packed(texts, encoder, limits.model_copy(update={"holds": cure}), tmp_path)

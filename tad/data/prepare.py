@@ -7,7 +7,7 @@
 In: a scale file, and the sources that its ``corpora:`` name. Out: the folders
 ``work/{scale}/tokenizers/NAME/`` and ``work/{scale}/data/CORPUS/TOKENIZER/`` (train.bin,
 validation.bin, manifest.json). What is there from the same configuration and sources is left alone,
-unless ``--force``.
+unless ``--force``; a pack that was interrupted goes on where it was.
 """
 
 from __future__ import annotations

@@ -34,7 +34,8 @@ scale: tiny
 seeds: [0]
 select: {items: [], pairs: [], methods: []}
 corpora:
-  general: {source: hub, id: %s, tokens: %d, validation_tokens: 300, validation_fraction: 0.2, seed: 1}
+  general:
+    {source: hub, id: %s, tokens: %d, validation_tokens: 300, validation_fraction: 0.2, seed: 1}
 tokenizers: {bpe: {path: given}}
 """
 

@@ -1,4 +1,4 @@
-"""tad.data.tokenizing: any number of processes, any interruption: the same bytes, flat in memory."""
+"""tad.data.tokenizing: whatever the processes and interruptions, the same bytes; flat in memory."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@
 
 Generated text in parquet shards is tokenized by all contestants in turn, each in a process of its
 own, with as many processes and one tokenizer. MB/s a core is text by CPU seconds of the process and
-its children, start-up included: clocks of shared machines are not steady, so read the ratios.
+its children, without its own imports: clocks of shared machines are not steady, so read the ratios.
 """
 
 from __future__ import annotations
@@ -25,6 +25,13 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 SHARDS = 8
 
+BEGIN = """
+if __name__ == "__main__":
+    import time
+    (Path(sys.argv[1]) / "began").write_text(str(time.process_time()))
+"""
+"""After the imports."""
+
 PACK = """
 import sys
 from pathlib import Path
@@ -33,6 +40,7 @@ from tad.data.packing import pack_parts
 from tad.data.prepare import load_encoder
 from tad.experiment.schema import Corpus
 
+BEGIN
 tokenizing.POOL_AFTER = 0  # as if the corpus were large
 folder, processes, tokens = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 corpus = Corpus(source="local", path=str(folder / "text"), tokens=tokens,
@@ -40,14 +48,15 @@ corpus = Corpus(source="local", path=str(folder / "text"), tokens=tokens,
 if __name__ == "__main__":
     pack_parts(corpora.parts(corpus), load_encoder("bpe", folder / "bpe"), "x", corpus,
                folder / "packed", sources={}, processes=processes)
-"""
+""".replace("BEGIN", BEGIN)
 
 MAP = """
 import sys
 from itertools import chain
+from pathlib import Path
 import datasets
 from transformers import AutoTokenizer
-
+BEGIN
 datasets.disable_progress_bars()
 folder, processes, group = sys.argv[1], int(sys.argv[2]), sys.argv[4] == "group"
 
@@ -66,7 +75,7 @@ if __name__ == "__main__":
     data = data.map(tokenize, remove_columns=["text"], **options)
     if group:
         data = data.map(grouped, **options)
-"""
+""".replace("BEGIN", BEGIN)
 
 CONTESTANTS = {
     "`datasets.map`, tokens alone": (MAP, "map"),
@@ -109,7 +118,8 @@ def measure(code: str, *arguments: object) -> tuple[float, float, float]:
     _, status, usage = os.wait4(child.pid, 0)
     if os.waitstatus_to_exitcode(status):
         raise SystemExit("a contestant failed, see above")
-    cpu = usage.ru_utime + usage.ru_stime
+    imports = float((path.parent / "began").read_text())
+    cpu = usage.ru_utime + usage.ru_stime - imports
     return time.monotonic() - start, cpu, usage.ru_maxrss * 1024 / 1e9
 
 

@@ -58,7 +58,7 @@ def content() -> dict[str, bytes]:
 class Project:
     """A folder with a suite of one hub corpus, and commands that see the stand-in as the hub."""
 
-    def __init__(self, folder: Path, hub: Hub, tokens: int = 3500, id: str = ID) -> None:
+    def __init__(self, folder: Path, hub: Hub, tokens: int = 5000, id: str = ID) -> None:
         self.folder, self.hub = folder, hub
         self.packed = folder / "work" / "tiny" / "data" / "general" / "bpe"
         (folder / "tiny.yaml").write_text(SUITE % (id, tokens))
@@ -111,7 +111,7 @@ def whole(tmp_path_factory) -> tuple[Project, list[str]]:
 def test_shards_are_read_to_the_budget_and_told(whole):
     project, read = whole
     manifest, files = project.manifest(), project.hub.files
-    assert 2 <= len(read) < SHARDS == manifest["shards_in_all"]
+    assert 3 <= len(read) < SHARDS == manifest["shards_in_all"]
     assert {path for path in project.hub.sent if path.endswith(".parquet")} == set(read)
     for entry, path in zip(manifest["shards"], read, strict=True):
         sha = hashlib.sha256(files[path]).hexdigest()
@@ -119,7 +119,7 @@ def test_shards_are_read_to_the_budget_and_told(whole):
         assert (entry["bytes"], entry["rows"]) == (len(files[path]), ROWS)
         assert entry["sha256"] == entry["etag"] == sha
     assert manifest["documents"]["seen"] == ROWS * len(read)
-    assert manifest["train"]["tokens"] == 3500
+    assert manifest["train"]["tokens"] == 5000
     assert read != sorted(read), "in an order of the seed, not of topics or dates"
     hidden = [path.name for path in project.packed.iterdir() if path.name.startswith(".")]
     assert hidden == [".lock"], "no shard, listing or unfinished file stays"

@@ -113,18 +113,17 @@ def test_an_example_does_not_see_the_one_before(attention):
     made = model(attention=attention)
     one, other = rows(), rows()
     other[0] = rows(seed=1)[0]
-    outputs = [
-        made.model(**{k: v for k, v in collate(list(Numbered(x))).items() if k != "labels"})
-        for x in (one, other)
-    ]
-    states = [output.last_hidden_state[0] for output in outputs]
-    assert torch.equal(states[0][LENGTHS[0] :], states[1][LENGTHS[0] :])
-    assert not torch.equal(states[0][: LENGTHS[0]], states[1][: LENGTHS[0]])
+
+    def states(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        batch.pop("labels", None)  # and without a cache, with which nothing is taken as packed
+        return made.model(**batch, use_cache=False).last_hidden_state[0]
+
+    found = [states(collate(list(Numbered(x)))) for x in (one, other)]
+    assert torch.equal(*(each[LENGTHS[0] :] for each in found))
+    assert not torch.equal(*(each[: LENGTHS[0]] for each in found))
     # The test can tell: without the positions, it does.
-    seen = [
-        made.model(collate(x)["input_ids"].reshape(1, -1)).last_hidden_state for x in (one, other)
-    ]
-    assert not torch.equal(seen[0][0, -2:], seen[1][0, -2:])
+    flat = [{"input_ids": torch.cat([row["input_ids"] for row in x])[None]} for x in (one, other)]
+    assert not torch.equal(*(states(batch)[-2:] for batch in flat))
 
 
 def test_flash_attention_takes_the_row_for_its_examples():

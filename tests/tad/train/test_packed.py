@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from transformers import TrainingArguments
 from transformers.modeling_flash_attention_utils import _is_packed_sequence, _prepare_from_posids
 
+from tad.data import instruct
 from tad.data.instruct import Numbered, collate
 from tad.experiment.schema import Shape
+from tad.experiment.specs import Optimisation, RunSpec
 from tad.methods import Method
 from tad.models.architectures import CLASSES, architecture_config, new_model
 from tad.models.loading import attention_implementation
+from tad.records import read_json, read_json_lines, write_json
+from tad.train.job import run_job
 from tad.train.states import held_in_memory
 from tad.train.trainer import DistillationTrainer
 
@@ -157,3 +163,51 @@ def test_training_ends_where_unpacked_training_ends(tmp_path):
                     assert got[name] == pytest.approx(value, rel=1e-5), name
         for name, weight in found[0][1].items():
             torch.testing.assert_close(weights[name], weight, rtol=1e-4, atol=1e-6)
+
+
+class NoTokenizer:
+    def save_pretrained(self, folder) -> None:
+        pass
+
+
+def instruction_data(folder) -> str:
+    """Instruction data of ``rows``, as ``tad instruct`` leaves it."""
+    examples = [
+        (torch.cat([row["input_ids"], row["labels"][-1:]]).tolist(), prompt + 1)
+        for row, prompt in zip(rows(), PROMPTS, strict=True)
+    ]
+    manifest = {"kind": instruct.KIND, "context": 24, "fingerprint": "made up"}
+    manifest["tokenizer"] = {"vocab_size": VOCABULARY, "eos_id": 0}
+    for split in ("train", "validation"):
+        manifest[split] = instruct._write(folder / f"{split}.parquet", examples)
+    write_json(folder / "manifest.json", manifest)
+    return str(folder)
+
+
+def test_a_run_of_a_packed_stage_ends_where_an_unpacked_one_ends(tmp_path):
+    data, found = instruction_data(tmp_path / "data"), {}
+    for packed in (False, True):
+        optimisation = Optimisation(
+            steps=2, batch_size=8, micro_batch_size=4, context=24, learning_rate=1e-3,
+            weight_decay=0.1, schedule="constant", warmup_fraction=0.0, max_grad_norm=1.0,
+            memory_budget_mb=64.0, compiled=False, evaluations=2, evaluation_sequences=4,
+            checkpoint_every_steps=2, seed=0, packed=packed,
+        )  # fmt: skip
+        spec = RunSpec(
+            run="x", data=data, tokenizer="x", teacher="x", shape=None, start="x", temperature=1.0,
+            hidden_cosine=False, optimisation=optimisation,
+        )  # fmt: skip
+        student, out = model(seed=1), tmp_path / str(packed)
+        run_job(
+            spec, out=out, checkpoints=tmp_path / "checkpoints", force=False,
+            tokenizer=NoTokenizer(), trainer_class=partial(DistillationTrainer, method="tad"),
+            build=lambda one=student: (one, {"teacher": model(seed=2), "vocab_size": VOCABULARY}),
+        )  # fmt: skip
+        found[packed] = read_json_lines(out / "train.jsonl"), dict(student.named_parameters())
+        said = read_json(out / "manifest.json")["spec"]["optimisation"]
+        assert said.get("packed", False) == packed
+    for name, weight in found[False][1].items():
+        torch.testing.assert_close(found[True][1][name], weight, rtol=1e-4, atol=1e-5)
+    for got, want in zip(found[True][0], found[False][0], strict=True):
+        for name in want.keys() & {"loss", "divergence", "eval_nll", "eval_kl", "tokens"}:
+            assert got[name] == pytest.approx(want[name], rel=1e-5), name

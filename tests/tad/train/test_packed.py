@@ -203,11 +203,14 @@ def test_a_run_of_a_packed_stage_ends_where_an_unpacked_one_ends(tmp_path):
             tokenizer=NoTokenizer(), trainer_class=partial(DistillationTrainer, method="tad"),
             build=lambda one=student: (one, {"teacher": model(seed=2), "vocab_size": VOCABULARY}),
         )  # fmt: skip
-        found[packed] = read_json_lines(out / "train.jsonl"), dict(student.named_parameters())
+        weights = torch.cat([weight.detach().flatten() for weight in student.parameters()])
+        found[packed] = read_json_lines(out / "train.jsonl"), weights
         said = read_json(out / "manifest.json")["spec"]["optimisation"]
         assert said.get("packed", False) == packed
-    for name, weight in found[False][1].items():
-        torch.testing.assert_close(found[True][1][name], weight, rtol=1e-4, atol=1e-5)
+    start = torch.cat([weight.detach().flatten() for weight in model(seed=1).parameters()])
+    # AdamW makes whole steps of a gradient that is rounding alone, so not weight by weight.
+    moved, apart = found[False][1] - start, found[True][1] - found[False][1]
+    assert apart.norm() < 1e-2 * moved.norm() and moved.abs().max() > 1e-3
     for got, want in zip(found[True][0], found[False][0], strict=True):
         for name in want.keys() & {"loss", "divergence", "eval_nll", "eval_kl", "tokens"}:
             assert got[name] == pytest.approx(want[name], rel=1e-5), name

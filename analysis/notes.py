@@ -14,6 +14,7 @@ from analysis.reported import values as reported
 from tad.experiment.config import Suite
 from tad.experiment.families import FAMILIES
 from tad.experiment.run_id import RunId
+from tad.experiment.specs import clipped_budget, run_spec
 from tad.methods import Method
 
 SILENT = {
@@ -110,6 +111,33 @@ def _budgets(suite: Suite, runs: Sequence[RunId]) -> Iterator[str]:
             )
         elif method.row.budget == "matched":
             yield f"{method.label} trains on as many tokens as have the FLOPs of TAD."
+    yield from dict.fromkeys(filter(None, (_clipped(suite, run) for run in runs)))
+
+
+def _clipped(suite: Suite, run: RunId) -> str | None:
+    """What a run asks for beyond what its data hold."""
+    if run.method.row.budget != "matched" and run.method.row.rows != "selected":
+        return None
+    training = suite.stages[run.stage]
+    corpus = suite.corpora[training.corpus]
+    whose = f"{run.method.label} of {pair_title(suite, run.pair)}"
+    why = f"{training.corpus} holds {_billions(corpus.holds or 0)} in all, validation included"
+    if clipped := clipped_budget(suite, run):
+        asked, had = map(_billions, clipped)
+        return f"{whose} trains on {had} tokens, not on the {asked} of equal FLOPs: {why}."
+    selection = run_spec(suite, run).selection
+    if selection is None or selection.asked is None:
+        return None
+    asked, had = (_billions(n * training.context) for n in (selection.asked, selection.sequences))
+    delta = suite.baselines.miniplm.delta
+    return (
+        f"{whose} chooses from {had} tokens, not from {asked}, and keeps {selection.delta:.0%} of "
+        f"them instead of {delta:.0%}: {why}."
+    )
+
+
+def _billions(tokens: int) -> str:
+    return f"{tokens / 1e9:.2f}B" if tokens >= 1e7 else f"{tokens:,}"
 
 
 def _written_text(suite: Suite, runs: Sequence[RunId]) -> Iterator[str]:

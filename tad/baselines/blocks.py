@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import argparse
 import io
-import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +19,8 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from tad.command import UserError, plain_logging
-from tad.data.packing import lock
 from tad.models.loading import load_model
-from tad.records import matching, read_json, write_bytes, write_json
+from tad.records import read_json, write_bytes, write_json
 
 BLOCK = 256
 """Sequences a block: what a killed job loses at most. Batches never cross a block."""
@@ -40,24 +37,6 @@ def load_frozen(source: str, vocab_size: int) -> PreTrainedModel:
     model = load_model(source, training=False, vocab_size=vocab_size)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return model.to(device).eval().requires_grad_(False)
-
-
-@contextmanager
-def unfinished(out: Path, job: str, *, fresh: bool = False) -> Iterator[Path]:
-    """A folder below ``out`` for the blocks of ``job`` (a fingerprint), removed on success.
-
-    It stays where the job fails or is killed. Blocks of another job are removed, and with
-    ``fresh`` those of this one as well. Raises DataError if another process works in ``out``.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    folder = out / ".partial"
-    marker = folder / "job.json"
-    with lock(out / ".lock", "teacher over corpus"):
-        if fresh or matching(marker, {"job": job}) is None:
-            shutil.rmtree(folder, ignore_errors=True)
-        write_json(marker, {"job": job})
-        yield folder
-        shutil.rmtree(folder)
 
 
 def in_blocks(

@@ -38,7 +38,6 @@ from tad.baselines.blocks import (
     load_frozen,
     positive,
     run_options,
-    unfinished,
     wall_seconds,
 )
 from tad.command import UserError, command_line, exit_code
@@ -49,6 +48,7 @@ from tad.data.packing import (
     open_tokens,
     read_manifest,
     training_rows,
+    unfinished,
 )
 from tad.divergences import IGNORE
 from tad.models.fingerprint import model_fingerprint
@@ -129,7 +129,7 @@ def run(job: Generation, out: Path, *, batch_size: int = 16, force: bool = False
     if not force and (manifest := _finished(out, key)) is not None:
         log.info("%s: finished already; --force generates it again", out)
         return manifest
-    with unfinished(out, key, fresh=force) as folder:
+    with unfinished(out, key, "teacher over corpus", fresh=force) as folder:
         paths = in_blocks(
             folder, "generation", job.sequences, lambda: _prepare(job, data, batch_size)
         )

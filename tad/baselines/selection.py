@@ -37,11 +37,10 @@ from tad.baselines.blocks import (
     load_frozen,
     positive,
     run_options,
-    unfinished,
     wall_seconds,
 )
 from tad.command import UserError, command_line, exit_code
-from tad.data.packing import PackedTokens, training_rows
+from tad.data.packing import PackedTokens, training_rows, unfinished
 from tad.data.vocabulary import bos_tokens, document_start, same_ids, size
 from tad.divergences import IGNORE
 from tad.fused import Head
@@ -249,7 +248,7 @@ def run(job: Selection, out: Path, *, batch_size: int = 8, force: bool = False) 
     finished = (out / "scores.npz").is_file() and not force
     record = matching(out / "selection.json", {"fingerprint": scoring}) if finished else None
     if record is None:
-        with unfinished(out, scoring, fresh=force) as folder:
+        with unfinished(out, scoring, "teacher over corpus", fresh=force) as folder:
             counts, translated = _score(job, data, out, folder, batch_size)
             record = {
                 "fingerprint": scoring,

@@ -2,27 +2,24 @@
 
 ``documents(corpus)`` reads one of three sources and yields cleaned texts, one a document:
 ``installed-docs`` (documentation strings of installed packages, read from their source files),
-``local`` (.jsonl, .jsonl.gz, .parquet, .txt) and ``hub`` (streaming ``datasets``). Nothing is held
-in memory but the document at hand, so a source may be of any size; one line of a text file, or one
-row group of a parquet file, must fit.
+``local`` (.jsonl, .jsonl.gz, .parquet, .txt) and ``hub`` (``tad.data.hub``). Nothing is held in
+memory but the document at hand, so a source may be of any size; one line of a text file, or one
+row group of a parquet file, must fit. ``parts(corpus)`` gives the same piece by piece.
 """
 
 from __future__ import annotations
 
 import ast
-import codecs
-import contextlib
 import gc
-import glob
-import gzip
 import hashlib
 import inspect
 import json
 import os
 import re
+import tempfile
 import warnings
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from importlib import metadata
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -30,24 +27,24 @@ from typing import Any
 
 from tqdm import tqdm
 
-from tad.command import UserError, optional
+from tad.data.files import DOCUMENT_LIMIT, SILENT, CorpusError, matched_files, texts
 from tad.experiment.schema import Corpus
 
-DOCUMENT_LIMIT = 1_000_000
-"""Characters; a longer document is cut at line ends into documents of its own (bounds memory)."""
 
-TEXT_DOCUMENT = 10_000
-"""Characters after which a .txt file's next blank line ends a document (books become chapters)."""
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A piece of a source that is read at one go: a file, a shard of the hub, all packages.
 
-SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet", ".txt")
+    ``name`` tells it from all others, and from itself before a change; ``source`` is what it is a
+    part of. ``documents`` gives its cleaned documents, and may put files into the folder given.
+    ``facts`` identify its content, for manifests: complete when all documents are read, and empty
+    where the source as a whole is described.
+    """
 
-
-class CorpusError(UserError, ValueError):
-    """A source that cannot be read; one line with the file, line or byte, key and cure."""
-
-
-SILENT = tqdm(disable=True)
-"""A progress bar that is not shown; the others count bytes read, or documents of a hub source."""
+    name: str
+    source: str
+    documents: Callable[[Path], Iterator[str]]
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 def documents(corpus: Corpus, bar: tqdm = SILENT) -> Iterator[str]:
@@ -58,15 +55,49 @@ def documents(corpus: Corpus, bar: tqdm = SILENT) -> Iterator[str]:
     Raises CorpusError while iterating: at the first fault of the source, or at its end if it held
     no document at all.
     """
-    source = {"installed-docs": _installed, "local": _local, "hub": _hub}[corpus.source]
     empty = True
-    for text in source(corpus, bar):
-        for document in _cut(text.replace("\r\n", "\n").replace("\r", "\n").strip()):
-            empty = False
-            yield document
+    with tempfile.TemporaryDirectory(prefix="tad-") as folder:
+        for part in parts(corpus, bar):
+            for document in part.documents(Path(folder)):
+                empty = False
+                yield document
     if empty:
-        where = corpus.path or corpus.id or f"packages {', '.join(corpus.packages)}"
-        raise CorpusError(f"{where}: no document with text in it; name another source")
+        raise no_text(source(corpus))
+
+
+def source(corpus: Corpus) -> str:
+    """Where the text is, in messages."""
+    return corpus.path or corpus.id or f"packages {', '.join(corpus.packages)}"
+
+
+def no_text(source: str) -> CorpusError:
+    """What is said of a source without a document."""
+    return CorpusError(f"{source}: no document with text in it; name another source")
+
+
+def parts(corpus: Corpus, bar: tqdm = SILENT, *, listing: Path | None = None) -> list[Part]:
+    """The pieces of a corpus, in the order in which they are read.
+
+    Those of a hub set come in an order of its seed, so that the first of them are a sample; the
+    file ``listing`` keeps them as they are found, for the next call. Raises CorpusError.
+    """
+    if corpus.source == "installed-docs":
+
+        def read(folder: Path) -> Iterator[str]:
+            return clean(_installed(corpus, bar))
+
+        return [Part(name=corpus.source, source=source(corpus), documents=read)]
+    if corpus.source == "local":
+        return _local(corpus, bar)
+    from tad.data import hub
+
+    return hub.parts(corpus, bar, listing)
+
+
+def clean(found: Iterable[str]) -> Iterator[str]:
+    """The documents of texts, as ``documents`` describes them."""
+    for text in found:
+        yield from _cut(text.replace("\r\n", "\n").replace("\r", "\n").strip())
 
 
 def describe(corpus: Corpus) -> dict[str, Any]:
@@ -110,9 +141,9 @@ def _cut(text: str) -> Iterator[str]:
         yield text
 
 
-def _expect(bar: tqdm, total: float | None, unit: str = "B") -> None:
-    """``total`` more to come, after what other corpora have brought the bar to."""
-    bar.total, bar.unit = None if total is None else bar.n + total, unit
+def expect(bar: tqdm, total: float) -> None:
+    """``total`` bytes more to come, after what other corpora have brought the bar to."""
+    bar.total, bar.unit = max(bar.total or 0, bar.n) + total, "B"
 
 
 # --- installed-docs ------------------------------------------------------------------------------
@@ -150,7 +181,7 @@ def _installed(corpus: Corpus, bar: tqdm) -> Iterator[str]:
     """
     roots = [_package_root(package) for package in corpus.packages]
     files = [path for root in roots for path in _python_files(root)]
-    _expect(bar, sum(path.stat().st_size for path in files))
+    expect(bar, sum(path.stat().st_size for path in files))
     seen: set[str] = set()
     for path in files:
         for text in docstrings(path.read_bytes()):
@@ -319,175 +350,15 @@ def _boilerplate(document: str, seen: set[str]) -> bool:
 # --- local ---------------------------------------------------------------------------------------
 
 
-def _local(corpus: Corpus, bar: tqdm) -> Iterator[str]:
-    files = matched_files(corpus.path or "")
-    _expect(bar, sum(path.stat().st_size for path in files))
-    for path in files:
-        if path.suffix == ".parquet":
-            yield from _parquet(path, corpus.text_field, bar)
-        elif path.suffix == ".txt":
-            yield from text_documents(path, bar)
-        else:
-            rows = json_rows(path, bar)
-            yield from (_text(row, corpus.text_field, where) for where, row in rows)
+def _local(corpus: Corpus, bar: tqdm) -> list[Part]:
+    files = [(path, path.stat()) for path in matched_files(corpus.path or "")]
+    expect(bar, sum(state.st_size for _, state in files))
 
+    def part(path: Path, state: os.stat_result) -> Part:
+        def read(folder: Path) -> Iterator[str]:
+            return clean(texts(path, corpus.text_field, bar))
 
-def matched_files(pattern: str) -> list[Path]:
-    """The files of a folder (those with one of SUFFIXES), a file, or a glob; in order of names.
+        name = f"{path} {state.st_size} {state.st_mtime_ns}"
+        return Part(name=name, source=source(corpus), documents=read)
 
-    Raises CorpusError where there is none, or one of another kind.
-    """
-    path = Path(pattern)
-    if path.is_dir():
-        found: Iterable[Path] = (p for p in path.rglob("*") if p.name.endswith(SUFFIXES))
-    else:
-        found = [path] if path.is_file() else map(Path, glob.glob(pattern, recursive=True))
-    files = sorted((p for p in found if p.is_file()), key=Path.as_posix)
-    if not files:
-        raise CorpusError(
-            f"path: {pattern!r}: no file matched (wanted {', '.join(SUFFIXES)}); relative paths "
-            f"start at {Path.cwd()}"
-        )
-    for file in files:
-        if not file.name.endswith(SUFFIXES):
-            raise CorpusError(
-                f"{file}: a file of this kind cannot be read (allowed: {', '.join(SUFFIXES)}); "
-                "narrow the glob in path"
-            )
-    return files
-
-
-def _lines(path: Path, bar: tqdm) -> Iterator[tuple[int, str]]:
-    """Numbered lines, ended by ``\\n`` alone (texts hold other line separators)."""
-    with contextlib.ExitStack() as stack:
-        raw = stack.enter_context(path.open("rb"))
-        stream = stack.enter_context(gzip.open(raw)) if path.suffix == ".gz" else raw
-        offset = read = 0
-        try:
-            for number, line in enumerate(stream, 1):
-                mark = len(codecs.BOM_UTF8) if offset == 0 and line[:3] == codecs.BOM_UTF8 else 0
-                try:
-                    text = line[mark:].decode("utf-8")
-                except UnicodeDecodeError as error:
-                    byte = offset + mark + error.start
-                    unpacked = " of the unpacked text" if path.suffix == ".gz" else ""
-                    raise CorpusError(
-                        f"{path}: line {number}: byte {byte}{unpacked} is not UTF-8 "
-                        f"({error.object[error.start]:#04x}); convert the file to UTF-8"
-                    ) from None
-                yield number, text
-                offset += len(line)
-                bar.update(raw.tell() - read)  # of the packed file, as its size is
-                read = raw.tell()
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise CorpusError(f"{path}: damaged gzip file ({error}); copy it again") from None
-
-
-def json_rows(path: Path, bar: tqdm = SILENT) -> Iterator[tuple[str, Any]]:
-    """(file and line, value) of a .jsonl or .jsonl.gz file. Raises CorpusError."""
-    for number, line in _lines(path, bar):
-        line = line.strip()
-        if not line:
-            continue
-        where = f"{path}: line {number}"
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            reason = f"{error.msg}, column {error.colno}"
-            raise CorpusError(f"{where}: not valid JSON ({reason}); mend or drop it") from None
-        except (ValueError, RecursionError) as error:
-            raise CorpusError(f"{where}: not usable JSON ({error}); mend or drop it") from None
-        yield where, row
-
-
-def _text(row: Any, field: str, where: str) -> str:
-    """The text of a record. Raises CorpusError for a missing field or one that holds no text."""
-    if not isinstance(row, dict):
-        raise CorpusError(f"{where}: {type(row).__name__} found, must be an object with {field!r}")
-    if field not in row:
-        raise CorpusError(_no_field(where, field, row))
-    text = row[field]
-    if not isinstance(text, str):
-        raise CorpusError(
-            f"{where}: field {field!r} is {type(text).__name__}, must be text; mend it, or set "
-            f"text_field (fields found: {', '.join(row)})"
-        )
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise CorpusError(
-            f"{where}: field {field!r} holds half a character (surrogate "
-            f"{ord(text[error.start]):#06x} at {error.start}); mend or drop it"
-        ) from None
-    return text
-
-
-def _no_field(where: str, field: str, names: Iterable[str]) -> str:
-    found = ", ".join(map(str, names)) or "none"
-    return f"{where}: no field {field!r}; set text_field to one of the fields found: {found}"
-
-
-def _parquet(path: Path, field: str, bar: tqdm) -> Iterator[str]:
-    pyarrow, parquet = optional("pyarrow"), optional("pyarrow.parquet")
-    row = 0
-    try:
-        with parquet.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            if field not in names:
-                raise CorpusError(_no_field(str(path), field, names))
-            share = path.stat().st_size / max(file.metadata.num_rows, 1)
-            for batch in file.iter_batches(batch_size=1024, columns=[field]):
-                for text in batch.column(0).to_pylist():
-                    yield _text({field: text}, field, f"{path}: row {row}")
-                    row += 1
-                bar.update(share * len(batch))
-    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise CorpusError(f"{path}: after row {row}: damaged file ({reason})") from None
-
-
-def text_documents(path: Path, bar: tqdm = SILENT) -> Iterator[str]:
-    """The documents of a .txt file: it is cut at blank lines, every TEXT_DOCUMENT characters."""
-    lines: list[str] = []
-    size = 0
-    for _, line in _lines(path, bar):
-        lines.append(line)
-        size += len(line)
-        if size >= (TEXT_DOCUMENT if line.isspace() else DOCUMENT_LIMIT):
-            yield "".join(lines)
-            lines, size = [], 0
-    yield "".join(lines)
-
-
-# --- hub -----------------------------------------------------------------------------------------
-
-
-def _hub(corpus: Corpus, bar: tqdm) -> Iterator[str]:
-    for where, row in hub_rows(corpus.id or "", corpus.subset, corpus.split, bar):
-        yield _text(row, corpus.text_field, where)
-        bar.update(1)
-
-
-def hub_rows(
-    id: str, subset: str | None, split: str, bar: tqdm = SILENT
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(place, row) of a dataset as they arrive. Code that comes with a dataset is never run.
-
-    Raises CorpusError.
-    """
-    datasets = optional("datasets")
-    datasets.disable_progress_bars()
-    number = 0
-    try:
-        stream = datasets.load_dataset(id, subset, split=split, streaming=True)
-        known = (stream.info.splits or {}).get(split)
-        _expect(bar, known.num_examples if known else None, " documents")
-        for number, row in enumerate(stream):
-            yield f"{id}: {split} row {number}", row
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        reason = " ".join(str(error.__cause__ or error).split())
-        raise CorpusError(
-            f"{id}: split {split!r}, subset {subset!r}, at row {number}: "
-            f"{type(error).__name__}: {reason}; check id, subset and split, or give the id of a "
-            "local folder where there is no network"
-        ) from None
+    return [part(*file) for file in files]

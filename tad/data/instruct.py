@@ -24,7 +24,8 @@ import numpy as np
 
 from tad import records
 from tad.command import UserError, command_line, exit_code, optional
-from tad.data.corpora import hub_rows, json_rows
+from tad.data.files import json_rows
+from tad.data.hub import hub_rows
 from tad.data.packing import SPLITS, DataError, PackedTokens, TextEncoder, lock
 from tad.data.prepare import load_encoder
 from tad.experiment.config import ConfigError, Suite, open_scale, scale_options
@@ -285,13 +286,36 @@ def open_rows(folder: str | Path, split: str, context: int) -> PackedTokens | In
     return PackedTokens(folder, split, context)
 
 
+class Numbered:
+    """Rows that number their positions, (N,) ``position_ids`` from 0: ``collate`` packs them."""
+
+    def __init__(self, rows: Any) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        import torch
+
+        row = self.rows[index]
+        return row | {"position_ids": torch.arange(len(row["input_ids"]))}
+
+
 def collate(rows: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """A batch of rows, (B, N), the shorter padded on the right with label -100, and 0 elsewhere.
 
-    Attention is causal and padding counts for nothing, so that no mask is needed.
+    Attention is causal and padding counts for nothing, so that no mask is needed. Rows that number
+    their positions (``Numbered``) become one, (1, sum of N), end to end: transformers takes a
+    position that does not follow the one before for a new example, which sees nothing of the
+    others (SDPA and eager by a mask, flash attention by lengths, which it does for a single row
+    alone).
     """
+    import torch
     from torch.nn.utils.rnn import pad_sequence
 
+    if "position_ids" in rows[0]:
+        return {name: torch.cat([row[name] for row in rows])[None] for name in rows[0]}
     return {
         name: pad_sequence(
             [row[name] for row in rows],

@@ -1,11 +1,11 @@
 """Packing: documents -> ``train.bin``, ``validation.bin``, and the rows that training reads.
 
 Sampling is without replacement and unbiased, so ``pack`` reads the whole source, whatever the
-budget. Pass 1 tokenizes every document to a temporary flat file, with 20 bytes of index each;
-duplicates, split, order and cut are then array operations on the index; pass 2 copies the chosen
-documents. Memory is the index (some 60 bytes a document while it is sorted), disk is one copy of
-all tokens. A sample of 2B out of 5B tokens thus costs the tokenizing of 5B, once: stopping early
-would take the head of the source, which hub datasets order by topic or crawl date.
+budget. Pass 1 (``tad.data.tokenizing``) tokenizes every document to a temporary flat file, with 20
+bytes of index each; duplicates, split, order and cut are then array operations on the index; pass 2
+copies the chosen documents. Memory is the index (some 60 bytes a document while it is sorted), disk
+is one copy of all tokens. The head of a source would be no sample, as hub data sets are ordered by
+topic or crawl date; so of those whole shards are read in random order, until they hold the budget.
 """
 
 from __future__ import annotations
@@ -16,75 +16,26 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tad import records
-from tad.command import UserError
-from tad.data.corpora import SILENT
-from tad.data.vocabulary import document_start
+from tad.data.corpora import Part, no_text
+from tad.data.files import SILENT
+from tad.data.tokenizing import DataError, TextEncoder, Tokenized
 from tad.experiment.schema import Corpus
 
 if TYPE_CHECKING:
-    import tokenizers
     import torch
     from tqdm import tqdm
 
-BATCH_CHARACTERS = 1_000_000
-"""Tokenized at once (spread over the cores); bounds memory, at some 100 bytes a token."""
-
-INDEX = np.dtype([("hash", "<u8"), ("offset", "<u8"), ("length", "<u4")])
-"""One record a document: content hash, place and number of its tokens in the flat file."""
-
 SPLITS = ("train", "validation")
 
-
-class DataError(UserError, ValueError):
-    """Data that cannot be made, or is not what it should be; one line with the cure."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TextEncoder:
-    """A tokenizer as packing needs it: special tokens that a text spells out are text to it.
-
-    ``vocab_size`` is one more than the largest token id, ``bos`` what its own template puts before
-    a text (``tad.data.vocabulary.bos_tokens``).
-    """
-
-    name: str
-    backend: tokenizers.Tokenizer
-    vocab_size: int
-    eos_token: str
-    eos_id: int
-    sha256: str
-    bos: tuple[int, ...] = ()
-
-    @property
-    def start(self) -> list[int]:
-        """What stands before each packed document."""
-        return document_start(self.bos, self.eos_id)
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Little-endian uint16 where the vocabulary fits, else uint32."""
-        return np.dtype("<u2" if self.vocab_size <= 1 << 16 else "<u4")
-
-    def encode(self, text: str) -> list[int]:
-        """Token ids of a text alone, without BOS."""
-        return self.backend.encode(text, add_special_tokens=False).ids
-
-    def describe(self) -> dict[str, Any]:
-        keys = ("name", "sha256", "vocab_size", "eos_token", "eos_id")
-        return {key: getattr(self, key) for key in keys}
-
-
-def document_hash(text: str) -> int:
-    """64-bit content hash (blake2b): equal texts are one document, whatever their source."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+BUDGETS = {"tokens", "validation_tokens", "holds"}
+"""Keys of a corpus that say how much of its documents is used."""
 
 
 def validation_limit(fraction: float) -> int:
@@ -97,36 +48,51 @@ def validation_limit(fraction: float) -> int:
 
 def pack(
     documents: Iterable[str], encoder: TextEncoder, name: str, corpus: Corpus, folder: Path,
-    *, sources: dict[str, Any], bar: tqdm = SILENT,
+    *, sources: dict[str, Any],
+) -> dict[str, Any]:  # fmt: skip
+    """``pack_parts`` of documents that are one part, always from the start."""
+    part = Part(name=name, source=name, documents=lambda scratch: iter(documents))
+    return pack_parts([part], encoder, name, corpus, folder, sources=sources, fresh=True)
+
+
+def pack_parts(
+    parts: Sequence[Part], encoder: TextEncoder, name: str, corpus: Corpus, folder: Path,
+    *, sources: dict[str, Any], whole: bool = True, processes: int = 1, fresh: bool = False,
+    bar: tqdm = SILENT,
 ) -> dict[str, Any]:  # fmt: skip
     """Sample, tokenize and write a corpus to ``folder``; returns the manifest.
 
     Each split is its documents in random order (``corpus.seed``; the same for the same texts in
     any order), each between the BOS token, if the tokenizer's template has one, and one end-of-text
-    token, cut to exactly the budget. Files appear
-    under their names only when complete, the manifest last. Raises DataError where the corpus has
-    fewer tokens than a budget, or another process is packing to the same folder.
+    token, cut to exactly the budget. All parts are read, or, unless ``whole``, the first of them
+    that hold the budgets. Files appear under their names only when complete, the manifest last.
+    What a killed or failed call has tokenized is kept in a hidden folder for the next one of the
+    same sources and tokenizer, unless ``fresh``. Raises DataError where the corpus has fewer tokens
+    than a budget, or another process is packing to the same folder, and what the parts raise.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with lock(folder / ".lock", "pack"), _scratch(folder) as scratch:
-        _tokenize(documents, encoder, scratch, bar)
-        index = np.fromfile(scratch / "index", dtype=INDEX)
+    recipe: dict[str, Any] = {
+        "corpus": {"name": name, **corpus.model_dump()},
+        "sources": sources,
+        "tokenizer": encoder.describe(),
+        "bos": bool(encoder.start),
+    }
+    with unfinished(folder, _identity(recipe), "pack", fresh=fresh) as scratch:
+        with Tokenized(scratch, encoder, processes=processes, bar=bar) as tokenized:
+            index, read = _read(tokenized, parts, name, corpus, whole)
+            tokens = tokenized.tokens_path
         if not len(index):
             raise DataError(f"corpora.{name}: no document has a token of {encoder.name}")
         chosen, counts = choose(index, name, corpus, marks=len(encoder.start) + 1)
-        manifest: dict[str, Any] = {
-            "corpus": {"name": name, **corpus.model_dump()},
-            "sources": sources,
-            "tokenizer": encoder.describe(),
-            "bos": bool(encoder.start),
-            "dtype": encoder.dtype.name,
-            "documents": counts,
-        }
-        for split, budget in zip(SPLITS, (corpus.tokens, corpus.validation_tokens), strict=True):
+        manifest = recipe | {"dtype": encoder.dtype.name, "documents": counts}
+        if shards := [part["facts"] for part in read if part["facts"]]:
+            manifest |= {"shards_in_all": sum(bool(part.facts) for part in parts), "shards": shards}
+        for split, budget in _budgets(corpus).items():
             path = scratch / f"{split}.bin"
-            digest = _write(index[chosen[split]], budget, encoder, scratch / "tokens", path)
+            digest = _write(index[chosen[split]], budget, encoder, tokens, path)
             documents_used = len(chosen[split])
             manifest[split] = {"tokens": budget, "documents": documents_used, "sha256": digest}
+        if corpus.train_tokens < corpus.tokens:
+            manifest["train"]["asked"] = corpus.tokens
         manifest["fingerprint"] = fingerprint(manifest)
         (folder / "manifest.json").unlink(missing_ok=True)  # never beside files it does not fit
         for split in SPLITS:
@@ -135,34 +101,52 @@ def pack(
     return manifest
 
 
-def _tokenize(documents: Iterable[str], encoder: TextEncoder, scratch: Path, bar: tqdm) -> None:
-    """Pass 1: every document's tokens to ``scratch/tokens``, one INDEX record to its ``index``."""
-    offset = 0
-    with (scratch / "tokens").open("wb") as tokens, (scratch / "index").open("wb") as index:
-        for batch in _batches(documents):
-            encodings = encoder.backend.encode_batch_fast(batch, add_special_tokens=False)
-            entries = np.zeros(len(batch), dtype=INDEX)
-            entries["hash"] = [document_hash(text) for text in batch]
-            entries["length"] = [len(encoding) for encoding in encodings]
-            entries["offset"] = offset + np.cumsum(entries["length"]) - entries["length"]
-            for encoding in encodings:
-                tokens.write(np.array(encoding.ids, dtype=encoder.dtype).tobytes())
-            offset += int(entries["length"].sum())
-            index.write(entries[entries["length"] > 0].tobytes())
-            bar.set_postfix_str(f"{offset / 1e6:.1f}M tokens", refresh=False)
+def _budgets(corpus: Corpus) -> dict[str, int]:
+    return dict(zip(SPLITS, (corpus.train_tokens, corpus.validation_tokens), strict=True))
 
 
-def _batches(documents: Iterable[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
-    size = 0
-    for text in documents:
-        batch.append(text)
-        size += len(text)
-        if size >= BATCH_CHARACTERS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+def _identity(recipe: dict[str, Any]) -> str:
+    """Of what the tokens of all documents are made: everything but the budgets."""
+    corpus = {key: x for key, x in recipe["corpus"].items() if key not in BUDGETS}
+    return records.fingerprint(recipe | {"corpus": corpus})
+
+
+def _read(
+    tokenized: Tokenized, parts: Sequence[Part], name: str, corpus: Corpus, whole: bool
+) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    """Pass 1: the index of all parts, or of the first that hold the budgets, and their records."""
+    marks = len(tokenized.encoder.start) + 1
+    for number, part in enumerate(parts):
+        tokenized.add(number, part)
+        if not whole and _enough(tokenized.index(number + 1), name, corpus, marks):
+            break
+    read = tokenized.parts[: number + 1]
+    if whole:
+        _check_sources(parts, read)
+    return tokenized.index(number + 1), read
+
+
+def _check_sources(parts: Sequence[Part], read: list[dict[str, Any]]) -> None:
+    """Raise CorpusError where one of several sources has no text."""
+    before, found = 0, dict.fromkeys((part.source for part in parts), 0)
+    for part, record in zip(parts, read, strict=True):
+        found[part.source] += record["documents"] - before
+        before = record["documents"]
+    if len(found) > 1 and (empty := [source for source, count in found.items() if not count]):
+        raise no_text(empty[0])
+
+
+def _enough(index: np.ndarray, name: str, corpus: Corpus, marks: int) -> bool:
+    held_out = index["hash"] < np.uint64(validation_limit(corpus.validation_fraction))
+    lengths = index["length"].astype(np.int64) + marks
+    for split, budget in _budgets(corpus).items():
+        if lengths[held_out == (split == "validation")].sum() < budget:
+            return False  # with all duplicates, which take a while to find
+    try:
+        choose(index, name, corpus, marks=marks)
+    except DataError:
+        return False
+    return True
 
 
 def choose(
@@ -192,16 +176,25 @@ def choose(
             )
         order = np.random.default_rng([corpus.seed, number]).permutation(rows[split])
         ends = np.cumsum(index["length"][order].astype(np.int64) + marks)
-        key = "tokens" if split == "train" else "validation_tokens"
-        budget = getattr(corpus, key)
+        budget = _budgets(corpus)[split]
         if budget > ends[-1]:
-            more = " or raise its validation_fraction" if split == "validation" else ""
-            raise DataError(
-                f"corpora.{name}.{key}: {budget}: the {split} split has {ends[-1]} tokens in "
-                f"{len(order)} different documents; lower {key} to at most that{more}"
-            )
+            raise _too_little(name, corpus, split, int(ends[-1]), len(order))
         rows[split] = order[: np.searchsorted(ends, budget) + 1]
     return rows, counts
+
+
+def _too_little(name: str, corpus: Corpus, split: str, have: int, documents: int) -> DataError:
+    key = "tokens" if split == "train" else "validation_tokens"
+    asked, cure = _budgets(corpus)[split], f"lower {key} to at most that"
+    if split == "validation":
+        cure += " or raise its validation_fraction"
+    elif corpus.train_tokens < corpus.tokens:
+        key, asked = "holds", corpus.holds
+        cure = f"lower holds to at most {int(have / (1 - corpus.validation_fraction))}"
+    return DataError(
+        f"corpora.{name}.{key}: {asked}: the {split} split has {have} tokens in {documents} "
+        f"different documents; {cure}"
+    )
 
 
 def _write(chosen: np.ndarray, budget: int, encoder: TextEncoder, tokens: Path, path: Path) -> str:
@@ -242,18 +235,22 @@ def lock(path: Path, purpose: str, *, wait: bool = False) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _scratch(folder: Path) -> Iterator[Path]:
-    """A folder for unfinished files, on the same file system; gone afterwards.
+def unfinished(out: Path, job: str, purpose: str, *, fresh: bool = False) -> Iterator[Path]:
+    """A hidden folder in ``out`` for unfinished files of ``job`` (a fingerprint), on one file
+    system with it, removed on success.
 
-    What a killed process left in it is removed first (the lock says that no other is alive).
+    It stays where the job fails or is killed. Files of another job are removed, and with ``fresh``
+    those of this one as well. Raises DataError if another process works in ``out``.
     """
-    path = folder / ".partial"
-    shutil.rmtree(path, ignore_errors=True)
-    path.mkdir()
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
+    out.mkdir(parents=True, exist_ok=True)
+    folder = out / ".partial"
+    marker = folder / "job.json"
+    with lock(out / ".lock", purpose):
+        if fresh or records.matching(marker, {"job": job}) is None:
+            shutil.rmtree(folder, ignore_errors=True)
+        records.write_json(marker, {"job": job})
+        yield folder
+        shutil.rmtree(folder)
 
 
 def fingerprint(manifest: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@
 In: a scale file, and the sources that its ``corpora:`` name. Out: the folders
 ``work/{scale}/tokenizers/NAME/`` and ``work/{scale}/data/CORPUS/TOKENIZER/`` (train.bin,
 validation.bin, manifest.json). What is there from the same configuration and sources is left alone,
-unless ``--force``.
+unless ``--force``; a pack that was interrupted goes on where it was.
 """
 
 from __future__ import annotations
@@ -25,16 +25,8 @@ from tqdm import tqdm
 
 from tad.command import command_line, exit_code
 from tad.data import corpora
-from tad.data.packing import (
-    DataError,
-    TextEncoder,
-    document_hash,
-    lock,
-    open_tokens,
-    pack,
-    read_manifest,
-    validation_limit,
-)
+from tad.data.packing import BUDGETS, lock, open_tokens, pack_parts, read_manifest, validation_limit
+from tad.data.tokenizing import DataError, TextEncoder, document_hash, usable_cores
 from tad.data.vocabulary import bos_tokens
 from tad.experiment.config import Suite, open_scale, scale_options
 from tad.experiment.layout import Layout
@@ -135,9 +127,10 @@ def make_tokenizer(suite: Suite, name: str, layout: Layout, *, force: bool = Fal
     recipe: dict[str, Any] = {"tokenizer": {"name": name, **spec.model_dump()}, "corpora": {}}
     for corpus_name in spec.corpora:
         corpus = suite.corpora[corpus_name]
-        budgets = {"tokens", "validation_tokens", "seed"}  # do not change what it is trained on
+        # What does not change what it is trained on; of a hub set the seed does.
+        unused = BUDGETS if corpus.source == "hub" else BUDGETS | {"seed"}
         recipe["corpora"][corpus_name] = {
-            **corpus.model_dump(exclude=budgets),
+            **corpus.model_dump(exclude=unused),
             "sources": corpora.describe(corpus),
         }
     if not force and _finished_tokenizer(folder, recipe):
@@ -205,11 +198,13 @@ def _sha256(path: Path) -> str:
 
 
 def make_corpus(
-    suite: Suite, name: str, tokenizer: str, layout: Layout, *, force: bool = False
-) -> str:
+    suite: Suite, name: str, tokenizer: str, layout: Layout,
+    *, force: bool = False, processes: int | None = None,
+) -> str:  # fmt: skip
     """Pack a corpus of the suite into ``layout.tokens(name, tokenizer)``; returns a report.
 
     Nothing is done where it is there already, from the same configuration, sources and tokenizer.
+    A large corpus is tokenized by ``processes`` (default: one a core), which changes no byte.
     Raises DataError, CorpusError.
     """
     corpus = _entry(suite.corpora, "corpus", name)
@@ -227,12 +222,22 @@ def make_corpus(
     if not force and _finished_corpus(folder, recipe):
         return f"{folder}: already there, from this configuration (--force makes it anew)"
     with _bar(f"{name} for {tokenizer}") as bar:
-        texts = (
-            text
+        # Mixed in proportion to their size, several corpora have to be read to their ends.
+        whole = corpus.source != "hub" or bool(corpus.also)
+        folder.mkdir(parents=True, exist_ok=True)
+        for part in parts if force else ():
+            _shards(folder, part).unlink(missing_ok=True)
+        pieces = [
+            piece
             for part, entry in parts.items()
-            for text in _documents(part, entry, layout, sources[part], bar)
-        )
-        manifest = pack(texts, encoder, name, corpus, folder, sources=recipe["sources"], bar=bar)
+            for piece in _pieces(part, entry, layout, sources[part], bar, folder)
+        ]
+        manifest = pack_parts(
+            pieces, encoder, name, corpus, folder, sources=recipe["sources"], whole=whole,
+            processes=processes or usable_cores(), fresh=force, bar=bar,
+        )  # fmt: skip
+    for part in parts:
+        _shards(folder, part).unlink(missing_ok=True)
     return f"{folder}: {_in_words(manifest)}"
 
 
@@ -244,6 +249,25 @@ def _finished_corpus(folder: Path, recipe: dict[str, Any]) -> bool:
     except DataError:
         return False
     return all(manifest.get(key, False) == value for key, value in recipe.items())
+
+
+def _pieces(
+    name: str, corpus: Corpus, layout: Layout, sources: dict[str, Any], bar: tqdm, folder: Path
+) -> list[corpora.Part]:
+    """``corpora.parts``, and ``_documents`` where those are kept."""
+    if corpus.source != "installed-docs":
+        return corpora.parts(corpus, bar, listing=_shards(folder, name))
+
+    def read(scratch: Path) -> Iterator[str]:
+        return _documents(name, corpus, layout, sources, bar)
+
+    return [corpora.Part(name=name, source=corpora.source(corpus), documents=read)]
+
+
+def _shards(folder: Path, name: str) -> Path:
+    """Where the shards of a hub set are listed until it is packed: an interrupted pack goes on
+    with the same ones, whatever the hub has by then."""
+    return folder / f".shards-{name}.json"
 
 
 def _documents(
@@ -333,6 +357,12 @@ def _bar(title: str) -> tqdm:
     return tqdm(desc=title, unit="B", unit_scale=True, delay=3, mininterval=interval)
 
 
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise ValueError(text)
+    return number
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Command line; 0 when done, 2 for bad input."""
     parser = command_line("data", __doc__)
@@ -349,6 +379,9 @@ def main(arguments: list[str] | None = None) -> int:
             sub.add_argument("--corpus", required=True, help="name under corpora: in the config")
         if command != "show":
             sub.add_argument("--force", action="store_true", help="redo a finished result")
+        if command == "pack":
+            text = "that tokenize a large corpus (default: one a core); changes no byte"
+            sub.add_argument("--processes", type=_positive, help=text)
     options = vars(parser.parse_args(arguments))
     job = {"tokenizer": make_tokenizer, "pack": make_corpus, "show": show}[options.pop("command")]
 

@@ -21,8 +21,10 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from tad.command import optional
-from tad.data.corpora import SUFFIXES, hub_rows, json_rows, matched_files, text_documents
-from tad.data.packing import DataError, document_hash, validation_limit
+from tad.data.files import SUFFIXES, json_rows, matched_files, text_documents
+from tad.data.hub import hub_rows
+from tad.data.packing import DataError, validation_limit
+from tad.data.tokenizing import document_hash
 from tad.data.vocabulary import bos_tokens, document_start
 from tad.distill.arguments import Settings
 

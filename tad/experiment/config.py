@@ -357,6 +357,11 @@ def _check_selected(suite: Suite, path: Path, known: Any) -> None:
         supervised = suite.stages[stage].epochs is not None
         data = suite.instructions if supervised else suite.corpora
         known(f"stages.{stage}.corpus", suite.stages[stage].corpus, data)
+        if suite.stages[stage].packed and not supervised:
+            raise ConfigError(
+                f"{path}: stages.{stage}.packed: true: packs examples of instruction data, and "
+                "rows of a corpus are full; leave it out"
+            )
     for name, corpus in suite.corpora.items():
         for other in corpus.also:
             known(f"corpora.{name}.also", other, suite.corpora)
@@ -409,9 +414,9 @@ def _check_budgets(suite: Suite, path: Path, model: str) -> None:
 
 
 def _check_budget(suite: Suite, path: Path, key: str, tokens: int, corpus: str) -> None:
-    limit = int(suite.corpora[corpus].tokens * suite.max_epochs)
+    limit = int(suite.corpora[corpus].train_tokens * suite.max_epochs)
     if tokens > limit:
         raise ConfigError(
             f"{path}: {key}: {tokens}: more than max_epochs={suite.max_epochs:g} passes over "
-            f"corpora.{corpus}.tokens={suite.corpora[corpus].tokens} (allowed: up to {limit})"
+            f"corpora.{corpus}.tokens={suite.corpora[corpus].train_tokens} (allowed: up to {limit})"
         )

@@ -223,12 +223,15 @@ class Training(Loop):
     """How one stage distills.
 
     ``epochs`` replaces the pair's token budget; ``after`` names the stage whose result, by the
-    same pair, method and seed, is the start.
+    same pair, method and seed, is the start. ``packed`` lays the examples of instruction data that
+    pass through the model at once end to end in one row, without padding and without attention
+    from one to another: the same batches and losses in less time.
     """
 
     temperature: Positive
     epochs: Count | None = None
     after: Stage | None = None
+    packed: bool = Field(default=False, exclude_if=lambda value: not value)
 
 
 class Pretraining(Loop):
@@ -244,7 +247,9 @@ class Corpus(Strict):
     or glob of .jsonl, .jsonl.gz, .parquet, .txt) or hub (``id``, which may be a local folder).
     ``also`` names corpora whose documents are mixed in, in proportion to their size.
     ``validation_fraction`` of the documents, chosen by content hash, never train; budgets are in
-    tokens of the tokenizer at hand.
+    tokens of the tokenizer at hand. Of a hub set, shards are read until they hold the budgets.
+    ``holds`` says how many tokens the source has in all: ``tokens``, MiniPLM's pool and the budget
+    of ``clm_matched`` are clipped to what of them trains, which manifests and tables tell.
     """
 
     source: Literal["installed-docs", "local", "hub"]
@@ -258,7 +263,15 @@ class Corpus(Strict):
     tokens: Count
     validation_tokens: Count
     validation_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.02
+    holds: Count | None = Field(default=None, exclude_if=lambda value: value is None)
     seed: Seed = 0
+
+    @property
+    def train_tokens(self) -> int:
+        """Tokens to train on: ``tokens``, as far as the source holds them."""
+        if self.holds is None:
+            return self.tokens
+        return min(self.tokens, int(self.holds * (1 - self.validation_fraction)))
 
     @model_validator(mode="after")
     def _check(self) -> Self:

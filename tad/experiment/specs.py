@@ -36,6 +36,7 @@ class Optimisation(Strict):
     evaluation_sequences: int
     checkpoint_every_steps: int
     seed: int
+    packed: bool = Field(default=False, exclude_if=lambda value: not value)
 
     @property
     def tokens(self) -> int:
@@ -44,12 +45,17 @@ class Optimisation(Strict):
 
 
 class SelectionSpec(Strict):
-    """Difference sampling (MiniPLM): ``delta`` of the first ``sequences`` in training order."""
+    """Difference sampling (MiniPLM): ``delta`` of the first ``sequences`` in training order.
+
+    ``asked`` is how many the pool would be, where the data hold fewer; then ``delta`` is larger, so
+    that as much is trained on.
+    """
 
     folder: str
     reference: str
     sequences: int
     delta: float
+    asked: int | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class WritingSpec(Strict):
@@ -80,7 +86,8 @@ class RunSpec(Strict):
     """One distillation. ``teacher`` and ``start`` are folders or hub ids; a student without
     ``start`` is made from the teacher in ``shape``, of whole layers if ``pruned``. ``selection``
     and ``writing`` say what is trained on instead of the corpus as it comes, ``states`` where the
-    teacher's states on it are, None where the run computes its own."""
+    teacher's states on it are, None where the run computes its own. ``asked_tokens`` is its budget
+    where the data hold less."""
 
     run: str
     data: str
@@ -94,6 +101,7 @@ class RunSpec(Strict):
     optimisation: Optimisation
     selection: SelectionSpec | None = None
     writing: WritingSpec | None = None
+    asked_tokens: int | None = Field(default=None, exclude_if=lambda value: value is None)
     # Where they come from changes no number, so it is no part of what a run is.
     states: StatesSpec | None = Field(default=None, exclude=True)
 
@@ -126,6 +134,9 @@ def run_spec(suite: Suite, run: RunId) -> RunSpec:
     optimisation = _optimisation(
         training, _steps(suite, run), run.seed, rate=run.method.shared["r"]
     )
+    if run.method.row.rows != "corpus":  # the others are rows of text
+        optimisation = optimisation.model_copy(update={"packed": False})
+    clipped = clipped_budget(suite, run)
     sequences = optimisation.steps * optimisation.batch_size
     return RunSpec(
         run=str(run),
@@ -140,6 +151,7 @@ def run_spec(suite: Suite, run: RunId) -> RunSpec:
         optimisation=optimisation,
         selection=_selection(suite, run, sequences) if run.method.row.rows == "selected" else None,
         writing=_writing(suite, run, sequences),
+        asked_tokens=clipped[0] if clipped else None,
         states=_states(suite, run, sequences),
     )
 
@@ -171,12 +183,26 @@ def _selection(suite: Suite, run: RunId, sequences: int) -> SelectionSpec:
         known = ", ".join(values.reference)
         raise ConfigError(f"run {run}: baselines.miniplm.reference has {known} only")
     model = values.reference[run.stage]
+    asked = math.ceil(sequences / values.delta)
+    held = _rows_held(suite, run.stage)
+    pool = asked if held is None else min(asked, held)
     return SelectionSpec(
         folder=str(Layout.work(suite.scale).selection(run.stage, run.pair, run.seed)),
         reference=weights(suite, model, last_checkpoint(suite, model)),
-        sequences=math.ceil(sequences / values.delta),
-        delta=values.delta,
+        sequences=pool,
+        delta=min(1.0, sequences / pool) if pool < asked else values.delta,
+        asked=asked if pool < asked else None,
     )
+
+
+def _rows_held(suite: Suite, stage: str) -> int | None:
+    """Rows of ``context`` tokens to train on in the corpus of a stage, where its ``tokens`` are
+    more than it ``holds``; None elsewhere."""
+    training = suite.stages[stage]
+    corpus = suite.corpora.get(training.corpus)
+    if corpus is None or corpus.train_tokens == corpus.tokens:
+        return None
+    return (corpus.train_tokens - 1) // training.context
 
 
 def _writing(suite: Suite, run: RunId, sequences: int) -> WritingSpec | None:
@@ -220,10 +246,26 @@ def _steps(suite: Suite, run: RunId) -> int:
 
 def token_budget(suite: Suite, run: RunId) -> int:
     """Tokens that a run may train on, times the ``x`` of its method: its pair's, for
-    ``clm_matched`` what TAD's FLOPs buy, for ``minillm`` its share.
+    ``clm_matched`` what TAD's FLOPs buy and the data hold, for ``minillm`` its share.
 
     Raises ConfigError where that is more text than there is.
     """
+    clipped = clipped_budget(suite, run)
+    return _asked_tokens(suite, run) if clipped is None else clipped[1]
+
+
+def clipped_budget(suite: Suite, run: RunId) -> tuple[int, int] | None:
+    """(tokens for the FLOPs of TAD, tokens that the data hold) where the latter are fewer, by
+    ``holds`` of the corpus; None for other runs. Raises FlopsError."""
+    rows = _rows_held(suite, run.stage)
+    if run.method.row.budget != "matched" or rows is None:
+        return None
+    asked = round(matched_tokens(suite, run.pair, stage=run.stage) * run.method.shared["x"])
+    held = int(rows * suite.stages[run.stage].context * suite.max_epochs)
+    return (asked, held) if held < asked else None
+
+
+def _asked_tokens(suite: Suite, run: RunId) -> int:
     budget, times = run.method.row.budget, run.method.shared["x"]
     tokens = suite.pairs[run.pair].tokens[run.stage]
     if budget == "share":
@@ -234,7 +276,7 @@ def token_budget(suite: Suite, run: RunId) -> int:
         return round(tokens * times)
     tokens = round(tokens * times)
     corpus = suite.stages[run.stage].corpus
-    limit = int(suite.corpora[corpus].tokens * suite.max_epochs)
+    limit = int(suite.corpora[corpus].train_tokens * suite.max_epochs)
     if tokens > limit:
         why = "have the FLOPs of TAD" if budget == "matched" else "are its budget"
         raise ConfigError(

@@ -29,7 +29,7 @@ from transformers import (
 )
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from tad.data.instruct import InstructionRows, collate, open_rows
+from tad.data.instruct import InstructionRows, Numbered, collate, open_rows
 from tad.data.packing import PackedTokens, training_rows
 from tad.experiment.layout import MODEL_FILES
 from tad.experiment.specs import Optimisation, PretrainSpec, RunSpec
@@ -89,6 +89,8 @@ def run_job(
         log.info("%s: %s", out, f"resuming from {resume.name}" if resume else "starting")
         rows = rows or training_order(train, values, skip_sequences)
         rows, states_seconds = _with_states(rows, states_folder, spec, train.fingerprint)
+        if values.packed:
+            rows, extra = Numbered(rows), extra | {"per_document": True}
         history = _History(out / "train.jsonl", step_tokens(train, values))
         memory = StepMemory()
         trainer = trainer_class(

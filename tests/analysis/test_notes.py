@@ -65,3 +65,14 @@ def test_shots_and_exemplars_of_math():
     assert own.startswith("The exemplars of MQA are this project's own")
     (none,) = math_notes([record(GSM8K=(0, "none"))])
     assert none.startswith("0 shots in GSM8K;")
+
+
+def test_budgets_clipped_to_the_data_are_told_as_asked_and_had():
+    text = notes(PAPER, "table1")
+    assert (
+        "MiniPLM of qwen1.5-1.8b_0.5b chooses from 4.97B tokens, not from 5.60B, and keeps 56% of "
+        "them instead of 50%: general holds 5.00B in all, validation included."
+    ) in text
+    assert "MiniPLM of qwen1.5-1.8b_1.2b" not in text, "a pool of 4B is there"
+    assert "trains on 4.97B tokens, not on the 5." in notes(PAPER, "table4")
+    assert "instead of 50%" not in notes(MINI, "table1")

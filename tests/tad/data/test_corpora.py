@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tad.data import corpora
+from tad.data import corpora, files
 from tad.data.corpora import CorpusError, clean_docstring, describe, docstrings, documents
 from tad.experiment.schema import Corpus
 
@@ -98,7 +98,7 @@ def test_a_short_txt_file_is_one_document_and_a_long_one_is_cut_at_blank_lines(t
     (tmp_path / "long.txt").write_text("\n\n".join(paragraphs))
     found = read(tmp_path / "long.txt")
     assert len(found) > 1
-    assert all(len(text) > corpora.TEXT_DOCUMENT for text in found[:-1])
+    assert all(len(text) > files.TEXT_DOCUMENT for text in found[:-1])
     assert "\n\n".join(found).split() == " ".join(paragraphs).split()
     assert all(text.startswith("Paragraph") for text in found)
     (tmp_path / "short.txt").write_text("\n\n".join(paragraphs[:2]))
@@ -378,7 +378,7 @@ def hub(folder, **keys) -> Corpus:
 def test_a_local_folder_is_streamed_as_a_hub_dataset(hub_folder):
     bar = Bar()
     assert list(documents(hub(hub_folder), bar)) == TEXTS
-    assert bar.unit == " documents" and bar.n == len(TEXTS)
+    assert bar.unit == "B" and bar.n == bar.total == len(jsonl(TEXTS))
     before = describe(hub(hub_folder))
     (hub_folder / "train.jsonl").write_bytes(jsonl(TEXTS * 2))
     assert describe(hub(hub_folder)) != before
@@ -391,14 +391,14 @@ def test_hub_faults_are_one_line(hub_folder):
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
-    assert re.search(r"train row 0: no field 'body'; .*found: text$", message(text_field="body"))
+    assert re.search(r"train.jsonl: line 1: no field 'body'", message(text_field="body"))
     assert re.search(r"split 'dev'.*train", message(split="dev"))
     assert re.search(r"subset 'en'", message(subset="en"))
     assert re.search(
         r"somebody/nothing: split 'train'.*local folder", message(folder="somebody/nothing")
     )
     (hub_folder / "train.jsonl").write_bytes(jsonl(TEXTS) + b"{bad\n")
-    assert "split 'train'" in message()
+    assert "train.jsonl: line 5: not valid JSON" in message()
 
 
 # --- real text -----------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import json
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -20,17 +21,10 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers
 
-from tad.data import packing
-from tad.data.packing import (
-    DataError,
-    PackedTokens,
-    TextEncoder,
-    document_hash,
-    pack,
-    read_manifest,
-    validation_limit,
-)
+from tad.data import packing, tokenizing
+from tad.data.packing import PackedTokens, pack, read_manifest, validation_limit
 from tad.data.prepare import END_OF_TEXT
+from tad.data.tokenizing import DataError, TextEncoder, document_hash
 from tad.experiment.schema import Corpus
 
 from ..made_up_text import ANY_TEXT, make_encoder, nonsense, read_split
@@ -152,7 +146,7 @@ def test_the_seed_alone_decides_the_order(encoder, tmp_path, monkeypatch):
     first = packed(texts, encoder, limits, tmp_path / "a")
     assert packed(texts, encoder, limits, tmp_path / "b") == first
     assert files(tmp_path / "a") == files(tmp_path / "b")
-    monkeypatch.setattr(packing, "BATCH_CHARACTERS", 50)
+    monkeypatch.setattr(tokenizing, "BATCH_CHARACTERS", 50)
     shuffled = packed(texts[::-1], encoder, limits, tmp_path / "c")  # in another order of files
     assert files(tmp_path / "c") == files(tmp_path / "a")
     assert shuffled["fingerprint"] == first["fingerprint"]
@@ -257,7 +251,7 @@ def test_empty_splits(encoder, tmp_path):
 
 
 def visible(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()} - {".lock"}
+    return {path.name for path in folder.iterdir()} - {".lock", ".partial"}
 
 
 def test_a_failure_leaves_nothing_and_spares_what_was_there(encoder, tmp_path):
@@ -286,8 +280,12 @@ def test_remains_of_a_killed_process_are_cleared(encoder, tmp_path):
 def test_the_manifest_comes_last(encoder, tmp_path, monkeypatch):
     packed(nonsense(100), encoder, corpus(500, 60), tmp_path)
 
+    write_json = packing.records.write_json
+
     def killed(path, content):
-        raise KeyboardInterrupt
+        if path.name == "manifest.json":
+            raise KeyboardInterrupt
+        write_json(path, content)
 
     monkeypatch.setattr(packing.records, "write_json", killed)
     with pytest.raises(KeyboardInterrupt):
@@ -397,3 +395,29 @@ def test_faults_of_a_packed_folder(folder, tmp_path_factory):
     refused("context=501: train.bin has 501 tokens.* from 1 to 500", context=501)
     refused("context=65: validation.bin has 65 tokens", split="validation", context=65)
     refused("context=0", context=0)
+
+
+# --- What a source holds -------------------------------------------------------------------------
+
+
+def test_a_budget_beyond_what_the_source_holds_is_clipped_and_told(encoder, tmp_path):
+    splits = split_tokens(nonsense(100), encoder)
+    have = total(splits["train"])
+    holds = int(have * 0.95 / 0.8)  # the tokenizer at hand makes a little more of it
+    limits = corpus(10**6).model_copy(update={"holds": holds})
+    manifest = packed(nonsense(100), encoder, limits, tmp_path)
+    assert manifest["train"]["tokens"] == limits.train_tokens == int(holds * 0.8)
+    assert manifest["train"]["asked"] == 10**6
+    assert manifest["corpus"]["holds"] == holds
+    assert read_manifest(tmp_path) == manifest
+    whole = packed(nonsense(100), encoder, corpus(have), tmp_path / "b")
+    assert "asked" not in whole["train"] and "holds" not in whole["corpus"]
+
+
+def test_a_source_that_holds_less_than_it_says_is_refused(encoder, tmp_path):
+    texts = nonsense(100)
+    limits = corpus(10**6).model_copy(update={"holds": 10**5})
+    with pytest.raises(DataError, match=r"corpora.made-up.holds: 100000: .*lower holds to") as e:
+        packed(texts, encoder, limits, tmp_path)
+    cure = int(re.search(r"at most (\d+)$", str(e.value))[1])
+    packed(texts, encoder, limits.model_copy(update={"holds": cure}), tmp_path)

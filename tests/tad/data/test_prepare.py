@@ -18,16 +18,9 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from tad.data import corpora
 from tad.data import prepare as data
-from tad.data.packing import (
-    SPLITS,
-    DataError,
-    PackedTokens,
-    TextEncoder,
-    document_hash,
-    read_manifest,
-    validation_limit,
-)
+from tad.data.packing import SPLITS, PackedTokens, read_manifest, validation_limit
 from tad.data.prepare import END_OF_TEXT, load_encoder, main, train_tokenizer
+from tad.data.tokenizing import DataError, TextEncoder, document_hash
 from tad.experiment.schema import Corpus
 
 from ..made_up_text import ANY_TEXT, make_encoder, nonsense, read_split

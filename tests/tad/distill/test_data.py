@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tad.command import UserError
-from tad.data.packing import document_hash, validation_limit
+from tad.data.packing import validation_limit
+from tad.data.tokenizing import document_hash
 from tad.distill.arguments import parser, settings
 from tad.distill.data import IGNORE, prepare
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tad.experiment.config import load_suite
+from tad.experiment.config import ConfigError, load_suite
 from tad.experiment.run_id import RunId
 from tad.experiment.specs import run_spec
 from tad.methods import Method
@@ -83,3 +83,77 @@ def test_a_run_says_of_its_student_only_what_is_not_usual():
     assert cut["pruned"] == {"frozen": ["embeddings"]} and cut["shape"]["layers"] == 12
     made = spec(real, "vanilla_kd", pair="smollm2-135m_recipe", seed=0).model_dump()
     assert "pruned" not in made and made["shape"]["layers"] == 12
+
+
+def holding(suite, holds: int | None, tokens: int | None = None):
+    """A suite whose general corpus holds so many tokens."""
+    corpus = suite.corpora["general"]
+    change = {"holds": holds, "tokens": tokens or corpus.tokens}
+    corpora = suite.corpora | {"general": corpus.model_copy(update=change)}
+    return suite.model_copy(update={"corpora": corpora})
+
+
+def test_budgets_beyond_what_the_data_hold_are_clipped_and_told():
+    mini = load_suite(CONFIG / "mini.yaml")
+    pair = mini.pairs["phi2_1b"].tokens["scratch"]
+    full = spec(mini, "miniplm"), spec(mini, "clm_matched")
+    context, batch = (getattr(full[0].optimisation, key) for key in ("context", "batch_size"))
+    held = int(pair * 1.5)  # fewer than the pool of twice the budget
+    suite = holding(mini, round(held / (1 - mini.corpora["general"].validation_fraction)))
+    rows = (suite.corpora["general"].train_tokens - 1) // context
+    assert rows == pytest.approx(held / context, abs=1)
+
+    selected = spec(suite, "miniplm")
+    assert selected.optimisation == full[0].optimisation, "as much is trained on"
+    trained = selected.optimisation.steps * batch
+    assert selected.selection.sequences == rows < selected.selection.asked
+    assert selected.selection.asked == full[0].selection.sequences
+    assert round(selected.selection.delta * rows) == trained
+
+    matched = spec(suite, "clm_matched")
+    assert matched.asked_tokens == pytest.approx(full[1].optimisation.tokens, abs=batch * context)
+    assert matched.optimisation.steps == rows // batch < full[1].optimisation.steps
+    assert spec(suite, "vanilla_kd") == spec(mini, "vanilla_kd")
+
+
+def test_a_spec_without_clipping_is_as_if_there_were_none():
+    mini = load_suite(CONFIG / "mini.yaml")
+    for method in ("miniplm", "clm_matched", "tad-k10-b2"):
+        one, other = spec(mini, method), spec(holding(mini, 10**12), method)
+        assert one == other
+        said = str(one.model_dump())
+        assert "asked" not in said and "packed" not in said and "holds" not in said
+    assert "holds" not in str(mini.corpora["general"].model_dump())
+
+
+def test_less_configured_than_the_data_hold_is_refused_not_clipped():
+    mini = load_suite(CONFIG / "mini.yaml")
+    few = holding(mini, 10**12, mini.pairs["phi2_1b"].tokens["scratch"])
+    with pytest.raises(ConfigError, match="tokens have the FLOPs of TAD, but .* raise either"):
+        spec(few, "clm_matched")
+
+
+def test_packed_is_of_the_paper_scale_s_supervised_runs_alone():
+    paper = load_suite(CONFIG / "paper.yaml")
+    packed = {run.stage: run_spec(paper, run).optimisation.packed for run in paper.runs()}
+    assert packed == {"scratch": False, "continued": False, "math": False, "supervised": True}
+    for name in ("mini", "smoke"):
+        suite = load_suite(CONFIG / f"{name}.yaml")
+        assert not any(run_spec(suite, run).optimisation.packed for run in suite.runs())
+
+
+def test_the_paper_s_pool_and_matched_budget_are_clipped_to_its_sample():
+    paper = load_suite(CONFIG / "paper.yaml")
+    held = paper.corpora["general"].train_tokens
+    assert held == 4_975_000_000 < paper.corpora["general"].tokens
+    clipped = {
+        (run.pair, run.method.name)
+        for run in paper.runs()
+        if (one := run_spec(paper, run)).asked_tokens or (one.selection and one.selection.asked)
+    }
+    assert ("qwen1.5-1.8b_0.5b", "miniplm") in clipped
+    assert {method for _, method in clipped} == {"miniplm", "clm_matched"}
+    for run in paper.runs():
+        one = run_spec(paper, run)
+        if run.stage == "scratch":
+            assert one.optimisation.tokens <= held

@@ -209,7 +209,7 @@ class Corpus(Strict):
     or glob of .jsonl, .jsonl.gz, .parquet, .txt) or hub (``id``, which may be a local folder).
     ``also`` names corpora whose documents are mixed in, in proportion to their size.
     ``validation_fraction`` of the documents, chosen by content hash, never train; budgets are in
-    tokens of the tokenizer at hand.
+    tokens of the tokenizer at hand. ``holds`` says how many tokens the source has in all.
     """
 
     source: Literal["installed-docs", "local", "hub"]
@@ -223,6 +223,7 @@ class Corpus(Strict):
     tokens: Count
     validation_tokens: Count
     validation_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.02
+    holds: Count | None = Field(default=None, exclude_if=lambda value: value is None)
     seed: Seed = 0
 
     @model_validator(mode="after")

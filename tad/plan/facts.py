@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 
 from tad.command import PROJECT, UserError
 from tad.experiment.layers import allowed
-from tad.experiment.schema import Positive, Strict
+from tad.experiment.schema import Count, Positive, Strict
 from tad.experiment.yaml_file import ConfigError, read_yaml
 
 FOLDER = PROJECT / "config" / "facts"
@@ -56,11 +56,23 @@ class HubEntry(Strict):
     licence: str
     gated: bool
     gigabytes: Positive | None = None
+    tokens_a_row: Count | None = None
+
+
+class Benchmarks(Strict):
+    """How much the real benchmarks read and write, about, in tokens."""
+
+    fewshot_tokens: Count
+    fewshot_row: Count
+    math_problems: Count
+    math_prompt: Count
+    math_answer: Count
 
 
 class _Hub(Strict):
     models: dict[str, HubEntry]
     datasets: dict[str, HubEntry]
+    benchmarks: Benchmarks
 
 
 @dataclass(frozen=True)
@@ -133,6 +145,11 @@ def cpu_speed() -> float:
 def hub_entry(kind: str, name: str) -> HubEntry | None:
     """What is known of an id of the hub; ``kind`` is models or datasets."""
     return getattr(_hub(), kind).get(name)
+
+
+def benchmarks() -> Benchmarks:
+    """The sizes of the real benchmarks."""
+    return _hub().benchmarks
 
 
 @cache

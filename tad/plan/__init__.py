@@ -1,4 +1,4 @@
-"""What a scale costs before anything runs: FLOPs, time, memory, disk, downloads. Light to import.
+"""What a scale costs before anything runs: FLOPs, time, memory, disk, downloads.
 
-``tad plan`` (``workflow.plan``) shows it, and the rules of the workflow ask for their resources here.
+Light to import: ``tad plan`` (``workflow.plan``) shows it, and the rules ask for their resources.
 """

@@ -244,5 +244,3 @@ def loads(suite: Suite, job: Job) -> float:
     if job.kind == "pretrain":
         return 4.0 * Built(*model_shape(suite, job.place.split("/")[1])).weights
     return sum(each * model.weights for model, each in _models(suite, job, 2))
-
-

@@ -147,5 +147,3 @@ class _Graph:
     def below(self, folder: str) -> str:
         """A folder as below the root; itself where it is not."""
         return folder.removeprefix(f"{self.layout.root.as_posix()}/")
-
-

@@ -187,6 +187,8 @@ def reading_memory(suite: Suite, job: Job, batch: int, *, half: bool = True) -> 
     small, sizes = 2 if half else 4, benchmarks()
     models = _models(suite, job, small)
     weights = sum(bytes_of * model.weights for model, bytes_of in models)
+    if not models:
+        return Memory(weights=0.0)
     first = models[0][0]
     if job.kind == "fewshot":
         # With flash attention lm-eval makes logits of all positions, and their log-softmax.
@@ -216,16 +218,18 @@ def _held(model: Built, context: int, item: int) -> int:
 
 
 def _models(suite: Suite, job: Job, small: int) -> list[tuple[Built, int]]:
-    """The models that a job loads, the one that writes first, and bytes of their weights."""
+    """The models that a job loads, the one that writes first, and bytes of their weights; none
+    where their size is not known."""
     if job.run is None:
         kind, name, *_ = job.place.split("/")
         if kind == "models":
             return [(Built(*model_shape(suite, name)), small)]
         shape = reference_shape(suite, name)
-        known = hub_entry("models", suite.references[name].hub or "")
-        wide = known and shape and known.gigabytes
-        model = Built("llama", shape)
-        return [(model, 4 if wide and known.gigabytes * 1e9 > 3 * model.weights else small)]
+        if shape is None:
+            return []
+        known, model = hub_entry("models", suite.references[name].hub or ""), Built("llama", shape)
+        wide = known and known.gigabytes and known.gigabytes * 1e9 > 3 * model.weights
+        return [(model, 4 if wide else small)]
     teacher, student = (Built(*each) for each in pair_shapes(suite, job.run.pair))
     if job.kind == "select":
         small_model = suite.baselines.miniplm.reference[job.run.stage]

@@ -29,6 +29,8 @@ from tad.experiment.layout import MODEL_FILES, Layout
 from tad.experiment.run_id import RunId
 from tad.experiment.specs import hub_ids, pretrain_spec, reference_source, run_spec, weights
 from tad.methods import BASELINE
+from tad.plan.jobs import Job
+from tad.plan.plan import resources
 from workflow.watch.screen import attach
 
 
@@ -262,6 +264,60 @@ def generation_options(wildcards):
 def one_gpu(wildcards):
     """A GPU where models come from the hub."""
     return int(SUITE.pretraining is None)
+
+
+def no_gpu(wildcards):
+    return 0
+
+
+def run_gpus(wildcards):
+    return gpus(wildcards.run)
+
+
+# Where the results of a kind of job are, and the run that it is done for.
+PLACES = {
+    "pack": "data/{corpus}/{tokenizer}",
+    "pretrain": "models/{model}/{checkpoint}",
+    "select": "selections/{stage}/{pair}/seed{seed}",
+    "generate": "generated/{stage}/{pair}/seed{seed}",
+    "states": "states/{stage}/{pair}/seed{seed}",
+    "distill": "runs/{run}",
+}
+PREPARED = {"select": "miniplm", "generate": "seq_kd", "states": BASELINE}
+
+
+@cache
+def planned(kind, place, run, count):
+    """What ``tad plan`` counts for a job on ``count`` GPUs. Raises WorkflowError."""
+    try:
+        return resources(SUITE, Job(kind, place, (), RunId.parse(run) if run else None), count)
+    except UserError as error:
+        raise WorkflowError(str(error))
+
+
+def asks(kind, wildcards, count):
+    """The resources of a job of a rule: of those that measure, of the model at hand."""
+    values = dict(wildcards.items())
+    place = values.get("subject") or PLACES.get(kind, "").format(**values)
+    place = place or (f"runs/{wildcards.run}" if "run" in values else teacher_place(wildcards))
+    run = place.removeprefix("runs/") if place.startswith("runs/") else None
+    if kind in PREPARED:
+        run = f"{wildcards.stage}/{wildcards.pair}/{PREPARED[kind]}/seed{wildcards.seed}"
+    return planned(kind, place, run, count(wildcards))
+
+
+def teacher_place(wildcards):
+    return f"models/{wildcards.model}/{wildcards.checkpoint}"
+
+
+def memory(kind, count=one_gpu):
+    """``mem_mb``: memory of the host, more of it for a job that is tried again."""
+    return lambda wildcards, attempt: attempt * asks(kind, wildcards, count).mem_mb
+
+
+def minutes(kind, count=one_gpu):
+    """``runtime``, in minutes: a job that ran out of it goes on from its checkpoint."""
+    return lambda wildcards: asks(kind, wildcards, count).runtime
 
 
 def teacher_folder(wildcards):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,8 @@ from tad.plan.fit import Fit, configured, fit, gpu_range, halved
 from tad.plan.jobs import Job, jobs_of
 from tad.plan.memory import Memory
 from tad.plan.plan import Plan, resources
+from workflow.items import all_records
+from workflow.watch.jobs import jobs
 
 RUN = "scratch/phi2_1b/miniplm/seed0"
 LARGE = "math/phi3-14b_llama2-7b/tad-k10-b2/seed0"
@@ -60,18 +63,9 @@ def test_a_supervised_run_comes_after_the_run_that_it_starts_from(paper):
 
 def test_jobs_are_named_as_the_watch_names_them(smoke):
     """The same places as ``tad status`` counts, so that both speak of the same jobs."""
-    from pathlib import Path
-
-    from workflow.items import all_records
-    from workflow.watch.jobs import jobs
-
     kept = ("data", "models", "selections", "generated", "states", "tokenizers", "distill")
     watched = {job.name for job in jobs(smoke, Path("work/smoke")) if job.kind in kept}
-    making = ("pack", "instructions", "pretrain", "select", "generate", "states", "distill")
-    found = jobs_of(smoke, all_records(smoke)).values()
-    mine = {job.place for job in found if job.kind in (*making, "tokenizer")}
-    assert mine >= watched
-    assert {m for m in mine - watched if not m.startswith(("tokenizers/", "models/"))} == set()
+    assert {job.place for job in jobs_of(smoke, all_records(smoke)).values()} >= watched
 
 
 # --- Fits ----------------------------------------------------------------------------------------
@@ -187,8 +181,6 @@ def test_resources_grow_with_the_models_and_the_gpus(paper, smoke):
 
 
 def test_every_job_of_a_scale_has_resources(paper, smoke):
-    from workflow.items import all_records
-
     for suite, gpus in ((paper, 1), (smoke, 0)):
         for job in jobs_of(suite, all_records(suite)).values():
             found = resources(suite, job, gpus if job.on_gpu else 0)

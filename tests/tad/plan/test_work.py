@@ -42,7 +42,9 @@ def test_a_step_of_distillation_is_what_torch_counts(family, checkpointing, tmp_
         model.gradient_checkpointing_enable()
     batch = found.data_collator([found.train_dataset[i] for i in range(MICRO)])
     with FlopCounterMode(display=False) as counter:
-        found.compute_loss(model, batch, num_items_in_batch=torch.tensor(MICRO * CONTEXT)).backward()
+        found.compute_loss(
+            model, batch, num_items_in_batch=torch.tensor(MICRO * CONTEXT)
+        ).backward()
     ours, theirs = (account_of_shape(m.family, m.shape) for m in (student, teacher))
     each = ours.training(CONTEXT, PAPER) + theirs.forward(CONTEXT, PAPER)
     if checkpointing:

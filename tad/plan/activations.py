@@ -52,6 +52,11 @@ LAYERS: dict[Family, Layer] = {
 }
 
 
+def layer_of(family: Family) -> Layer:
+    """Its row; a family that has none yet is taken for a plain one, which costs memory alone."""
+    return LAYERS.get(family, Layer())
+
+
 def eager(family: Family) -> bool:
     """Whether attention writes out its scores: only that way can they be soft-capped."""
     return "attn_logit_softcapping" in FAMILIES[family].published(64, 64)
@@ -59,7 +64,7 @@ def eager(family: Family) -> bool:
 
 def saved(family: Family, shape: Shape, context: int, compute: int) -> int:
     """Bytes that a layer keeps of one token for the backward pass."""
-    kind, half = LAYERS[family], compute < FLOAT
+    kind, half = layer_of(family), compute < FLOAT
     width, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     norm = FLOAT * shape.hidden_size * (1 if kind.layer_norm else 2)
     kept = kind.before * norm + kind.after * 2 * FLOAT * shape.hidden_size
@@ -83,7 +88,7 @@ def _inputs(kind: Layer, half: bool) -> int:
 
 def _attention(family: Family, shape: Shape, context: int, compute: int) -> int:
     """Queries, keys, values, and the result with what the kernel keeps beside it."""
-    kind = LAYERS[family]
+    kind = layer_of(family)
     width, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     result = compute * width * (2 if kind.joins else 1)
     if eager(family):
@@ -96,7 +101,7 @@ def _attention(family: Family, shape: Shape, context: int, compute: int) -> int:
 
 def passing(family: Family, shape: Shape, context: int, compute: int, residual: int) -> int:
     """Bytes a token that a layer holds at once in a forward pass without gradient."""
-    kind = LAYERS[family]
+    kind = layer_of(family)
     width, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     stream = 2 * residual * shape.hidden_size
     if compute < residual:

@@ -119,6 +119,7 @@ def configured(suite: Suite, run: RunId, *, on_gpu: bool = True) -> Setting:
         accumulates=values.batch_size > values.micro_batch_size * gpus,
         teacher_beside=row.needs_teacher,
         copies=AUTOGRAD_COPIES if row.needs_teacher and row.fused is None else 0,
+        modes=int(run.method.parameters.get("k", 0)) if row.fused else 0,
         checkpointing=chosen("gradient_checkpointing", False),
         sharding=chosen("sharding", "none"),
         gpus=gpus,

@@ -20,6 +20,9 @@ from tad.plan.activations import FLOAT, passing, saved, turning
 GROUP, FASTEST_TOKENS, ALIGN, BLOCK_ELEMENTS = 64, 384, 16, 1 << 18
 """Of ``tad.fused`` (a test compares them), which needs torch."""
 
+CANDIDATE = 32
+"""Bytes of one in the search for the K largest logits, among the members of K groups."""
+
 
 @dataclass(frozen=True)
 class Built:
@@ -68,7 +71,7 @@ class Setting:
     micro-batch. ``frozen`` counts weights that take no gradient. ``trains_head`` is whether the
     output matrix does. ``teacher_beside`` is whether the teacher runs in training; it always does
     in evaluation if there is one. ``copies`` are those of the logits that a divergence without a
-    closed form makes. ``foreach`` is Adam's extra memory, for its largest matrix.
+    closed form makes, ``modes`` the K of those that it looks for.
     """
 
     micro_batch: int
@@ -79,6 +82,7 @@ class Setting:
     trains_head: bool = True
     teacher_beside: bool = True
     copies: int = 0
+    modes: int = 0
     checkpointing: bool = False
     sharding: str = "none"
     gpus: int = 1
@@ -185,15 +189,21 @@ def _passing(model: Built, s: Setting, *, residual: int) -> float:
 
 
 def working_memory(student: Built, teacher: Built | None, s: Setting) -> float:
-    """The buffers of the fused loss (``tad.fused.walk.chunk_size``), at most its budget."""
+    """The buffers of the fused loss (``tad.fused.walk``), at most its budget: logits of a chunk
+    with the maxima of their groups and the states that they are of, and the largest of what comes
+    beside them: a block of them, the candidates for the modes, a part of a head that is converted.
+    """
     models = [student] if teacher is None else [student, teacher]
     vocabulary = min(model.shape.vocab_size for model in models)
-    widths = sum(model.shape.hidden_size for model in models)
-    each = FLOAT * (len(models) * (vocabulary + 3 * vocabulary / GROUP) + 4 * widths)
-    each += s.copies * FLOAT * vocabulary
     positions = -(-min(s.tokens, FASTEST_TOKENS) // ALIGN) * ALIGN
-    fixed = FLOAT * min(3 * positions * vocabulary, 4 * BLOCK_ELEMENTS)
-    return min(s.budget, fixed + each * positions)
+    each = sum(vocabulary * (1 + 1 / GROUP) + model.shape.hidden_size for model in models)
+    each += s.copies * vocabulary
+    beside = [min(positions * vocabulary, BLOCK_ELEMENTS)]
+    beside.append(CANDIDATE / FLOAT * min(s.modes * GROUP, vocabulary) * positions)
+    if s.precision.copy:
+        width = models[-1].shape.hidden_size
+        beside.append(min(max(s.budget / 6 / FLOAT, 1024 * width), vocabulary * width))
+    return min(s.budget, FLOAT * (each * positions + max(beside)))
 
 
 def _evaluation(student: Built, teacher: Built | None, s: Setting) -> float:

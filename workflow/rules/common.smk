@@ -30,7 +30,7 @@ from tad.experiment.run_id import RunId
 from tad.experiment.specs import hub_ids, pretrain_spec, reference_source, run_spec, weights
 from tad.methods import BASELINE
 from tad.plan.jobs import Job
-from tad.plan.plan import resources
+from tad.plan.plan import WEEK, resources
 from workflow.watch.screen import attach
 
 
@@ -311,13 +311,13 @@ def teacher_place(wildcards):
 
 
 def memory(kind, count=one_gpu):
-    """``mem_mb``: memory of the host, more of it for a job that is tried again."""
+    """``mem_mb``: memory of the host, and more of it for a job that is tried again."""
     return lambda wildcards, attempt: attempt * asks(kind, wildcards, count).mem_mb
 
 
 def minutes(kind, count=one_gpu):
-    """``runtime``, in minutes: a job that ran out of it goes on from its checkpoint."""
-    return lambda wildcards: asks(kind, wildcards, count).runtime
+    """``runtime``, in minutes, likewise; a training goes on from its checkpoint anyway."""
+    return lambda wildcards, attempt: min(WEEK, attempt * asks(kind, wildcards, count).runtime)
 
 
 def teacher_folder(wildcards):

@@ -33,6 +33,7 @@ def step(folder, family, *, half=False, vocabulary=2048, tied=False, freeze=Fals
     memory = training_memory(student, teacher, Setting(
         micro_batch=micro, context=context, budget=BUDGET,
         accumulates=options.get("accumulate", 1) > 1,
+        modes=10 if options.get("method") == "tad" else 0,
         frozen=student.matrix if freeze else 0, trains_head=not (freeze and tied),
         checkpointing=options.get("checkpointing", False), precision=HALF if half else FULL,
     ))  # fmt: skip
@@ -58,6 +59,7 @@ def test_every_family_holds_what_is_planned(family, tmp_path):
 
 @pytest.mark.parametrize("case", [
     {"family": "llama", "method": "clm"},
+    {"family": "llama", "method": "tad", "micro": 4, "context": 128},
     {"family": "llama", "half": True, "accumulate": 2},
     {"family": "gemma2", "half": True},
     {"family": "qwen2", "tied": True, "accumulate": 2},

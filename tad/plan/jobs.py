@@ -61,6 +61,12 @@ class _Graph:
     def __init__(self, suite: Suite) -> None:
         self.suite, self.layout = suite, Layout.work(suite.scale)
         self.jobs: dict[str, Job] = {}
+        self.specs: dict[RunId, RunSpec] = {}
+
+    def spec(self, run: RunId) -> RunSpec:
+        if run not in self.specs:
+            self.specs[run] = run_spec(self.suite, run)
+        return self.specs[run]
 
     def add(self, kind: str, place: str, needs: Iterable[str], run: RunId | None = None) -> str:
         job = Job(kind, place, tuple(dict.fromkeys(filter(None, needs))), run)
@@ -89,7 +95,7 @@ class _Graph:
         needs = [model]
         if kind == "heldout":
             if run:
-                spec = run_spec(self.suite, run)
+                spec = self.spec(run)
                 needs += [self.packed(spec.data), self.model(spec.teacher)]
             else:
                 tokenizer = self.suite.models[folder.split("/")[1]].tokenizer
@@ -98,14 +104,14 @@ class _Graph:
         self.add(kind, folder, needs, run)
 
     def distill(self, run: RunId) -> str:
-        spec = run_spec(self.suite, run)
+        spec = self.spec(run)
         needs = [self.packed(spec.data), self.model(spec.teacher), self.model(spec.start)]
         needs += [self.prepared(run), self.states(run, spec)]
         return self.add("distill", f"runs/{run}", needs, run)
 
     def prepared(self, run: RunId) -> str | None:
         """What is done ahead of a run: MiniPLM's choice, the teacher's text."""
-        spec = run_spec(self.suite, run)
+        spec = self.spec(run)
         needs = [self.packed(spec.data), self.model(spec.teacher)]
         if spec.selection:
             needs.append(self.model(spec.selection.reference))

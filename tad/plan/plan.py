@@ -66,6 +66,13 @@ class Plan:
         found = jobs_of(suite, records)
         return cls(suite, on, {name: planned(suite, job, on) for name, job in found.items()})
 
+    def part(self, records: Iterable[str]) -> Plan:
+        """The plan of some records, without planning again what is in this one."""
+        found = jobs_of(self.suite, records)
+        known = self.jobs
+        jobs = {n: known.get(n) or planned(self.suite, job, self.on) for n, job in found.items()}
+        return Plan(self.suite, self.on, jobs)
+
     def at(self, share: float) -> Plan:
         """The same jobs where training reaches another share of the peak."""
         on = replace(self.on, training=share)

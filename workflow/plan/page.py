@@ -54,9 +54,8 @@ def page(plans: Sequence[Plan], pace: Pace | None, *, targets: bool) -> str:
     parts += ["<h2>Memory of the trainings</h2>", _key(plan), _bars(plan)]
     parts += ["<h2>Jobs</h2>", _jobs(plan)]
     if targets:
-        rows = [(n, f"{h:,.0f}", f"{days:.1f}") for n, h, days in by_target(plan.suite, plan.on)]
         parts += ["<h2>Each target alone</h2>", "<p>They share jobs.</p>"]
-        parts.append(_table(("target", "GPU hours", "days"), rows))
+        parts.append(_table(("target", "GPU hours", "days"), by_target(plan)))
     parts += ["<h2>Downloads</h2>", _downloads(plan)]
     parts += _list("What this rests on", assumptions(plan))
     return html_page(title, "\n".join(parts), STYLE)

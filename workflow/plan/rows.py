@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tad.experiment.config import Suite
-from tad.plan.facts import GIB, Machine
+from tad.plan.facts import GIB
 from tad.plan.plan import Plan, Planned
 from workflow.plan.pace import Pace
 from workflow.plan.targets import asked, plannable
@@ -135,12 +134,12 @@ def _most(ways: list[str]) -> str:
     return main if len(kinds) == 1 else f"{main}; also {kinds[1]}"
 
 
-def by_target(suite: Suite, on: Machine) -> list[tuple[str, float, float]]:
-    """(target, GPU hours, days on the machine) of each target alone; they share jobs."""
+def by_target(plan: Plan) -> list[tuple[str, str, str]]:
+    """(target, GPU hours, days on the machine) of each target alone."""
     found = []
-    for name in plannable(suite):
-        plan = Plan.of(suite, asked(suite, [name]), on)
-        found.append((name, plan.gpu_hours, plan.wall_hours / 24))
+    for name in plannable(plan.suite):
+        part = plan.part(asked(plan.suite, [name]))
+        found.append((name, f"{part.gpu_hours:,.0f}", f"{part.wall_hours / 24:.1f}"))
     return found
 
 

@@ -54,11 +54,8 @@ def table(
     if targets:
         yield ""
         yield f"Each target alone (they share jobs), on {plan.on}"
-        rows = [
-            (name, f"{hours:,.0f}", f"{days:.1f}")
-            for name, hours, days in by_target(plan.suite, plan.on)
-        ]
-        yield from _aligned([("target", "GPU h", "days"), *rows], left=(0,))
+        rows = [("target", "GPU h", "days"), *by_target(plan)]
+        yield from _aligned(rows, left=(0,))
 
 
 def _cells(line: Line) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from workflow.plan.rows import (
     consents,
     fits,
     lines,
+    settings,
     settings_text,
     shortages,
     totals,
@@ -63,7 +64,11 @@ def page(plans: Sequence[Plan], pace: Pace | None, *, targets: bool) -> str:
 
 def _alert(plan: Plan) -> str:
     found = [f"{len(plan.misfits)} jobs do not fit"] if plan.misfits else []
-    found += [f"{each.corpus} is too small" for each in plan.tokens if each.short]
+    if changes := settings(plan):
+        found.append(f"{', '.join(changes)}: fits with other settings than the configuration's")
+    found += [
+        f"corpus {each.corpus}: holds less than is asked" for each in plan.tokens if each.short
+    ]
     return f'<p class="alert">{html.escape("; ".join(found))}</p>' if found else ""
 
 
@@ -101,13 +106,25 @@ def _key(plan: Plan) -> str:
     )
 
 
+def _trainings(plan: Plan) -> list[Line]:
+    """The fullest training of each stage and pair, of each way that they run."""
+    found: dict[tuple, Line] = {}
+    for line in lines(plan):
+        if line.first.job.kind == "distill":
+            run, shown = line.first.job.run, line.first.fit or line.first.nearest
+            key = (run.stage, run.pair, shown.gpus, line.way)
+            known = found.get(key)
+            peak = (known.first.fit or known.first.nearest).memory.peak if known else 0.0
+            if shown.memory.peak > peak:
+                found[key] = line
+    return list(found.values())
+
+
 def _bars(plan: Plan) -> str:
     whole = max(plan.on.gpu.memory_gb * GIB, 1.0)
     rows = []
-    for line in lines(plan):
+    for line in _trainings(plan):
         shown = line.first.fit or line.first.nearest
-        if line.first.job.kind != "distill":
-            continue
         left, pieces = 0.0, ""
         for part in PARTS[:-1]:
             width = 100 * getattr(shown.memory, part) / whole
@@ -148,7 +165,10 @@ def _cells(line: Line) -> tuple[str, ...]:
 
 def _downloads(plan: Plan) -> str:
     rows = []
+    models = {each.name for each in plan.downloads if each.kind == "model"}
     for each in plan.downloads:
+        if each.kind == "tokenizer" and each.name in models:
+            continue
         size = "?" if each.gigabytes is None else f"{each.gigabytes:.1f}"
         asks = {True: "consent", False: "", None: "not known"}[each.gated]
         rows.append((each.kind, each.name, each.licence or "not known", asks, size))

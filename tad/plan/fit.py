@@ -18,7 +18,7 @@ from tad.experiment.specs import Optimisation, pretrain_spec, run_spec
 from tad.plan.activations import passing
 from tad.plan.facts import Machine, benchmarks, hub_entry
 from tad.plan.jobs import Job
-from tad.plan.memory import FULL, HALF, Built, Memory, Setting, training_memory
+from tad.plan.memory import FULL, HALF, Built, Memory, Precision, Setting, training_memory
 from tad.plan.work import DECODED_AT_ONCE, reference_shape
 
 AUTOGRAD_COPIES = 8
@@ -123,30 +123,43 @@ def configured(suite: Suite, run: RunId, *, on_gpu: bool = True) -> Setting:
         checkpointing=chosen("gradient_checkpointing", False),
         sharding=chosen("sharding", "none"),
         gpus=gpus,
-        precision=HALF if on_gpu else FULL,
+        precision=_precision(getattr(stage, "teacher_dtype", "auto")) if on_gpu else FULL,
     )
+
+
+def _precision(teacher: str) -> Precision:
+    return replace(HALF, teacher=4) if teacher == "float32" else HALF
 
 
 def run_memory(suite: Suite, run: RunId, setting: Setting) -> Memory:
     """Peak memory of the training of a run on each of its GPUs."""
-    (teacher, student), pair = pair_shapes(suite, run.pair), suite.pairs[run.pair]
-    made, theirs = Built(*student), Built(*teacher)
-    frozen, trains_head = 0, True
-    same = made.shape.hidden_size == theirs.shape.hidden_size
-    if pair.student.shape and same and not (made.shape.tied and not theirs.shape.tied):
-        frozen, trains_head = made.matrix, not made.shape.tied  # as tad.models.students does
+    teacher, student = (Built(*each) for each in pair_shapes(suite, run.pair))
+    frozen, trains_head = frozen_weights(suite, run.pair)
     if run.method.row.rows == "own_text":  # its own text passes beside the corpus
         setting = replace(setting, micro_batch=2 * setting.micro_batch)
-    return training_memory(made, theirs, replace(setting, frozen=frozen, trains_head=trains_head))
+    return training_memory(
+        student, teacher, replace(setting, frozen=frozen, trains_head=trains_head)
+    )
 
 
-def pretrain_memory(suite: Suite, model: str, point: str, precision: Any = FULL) -> Memory:
+def frozen_weights(suite: Suite, pair: str) -> tuple[int, bool]:
+    """Weights of a pair's student that take no gradient, and whether its output matrix does: as
+    ``tad.models.students`` freezes embeddings."""
+    teacher, student = (Built(*each) for each in pair_shapes(suite, pair))
+    same = student.shape.hidden_size == teacher.shape.hidden_size
+    new_role = student.shape.tied and not teacher.shape.tied
+    if suite.pairs[pair].student.shape is None or not same or new_role:
+        return 0, True
+    return student.matrix, not student.shape.tied
+
+
+def pretrain_memory(suite: Suite, model: str, point: str, precision: Precision = FULL) -> Memory:
     """Peak memory of a pre-training."""
     values = pretrain_spec(suite, model, point).optimisation
     return training_memory(Built(*model_shape(suite, model)), None, _plain(values, precision))
 
 
-def _plain(values: Optimisation, precision: Any) -> Setting:
+def _plain(values: Optimisation, precision: Precision) -> Setting:
     return Setting(
         micro_batch=values.micro_batch_size,
         context=values.context,

@@ -7,10 +7,14 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tad.experiment.config import load_suite
 from tad.fused import products, walk
-from tad.models.architectures import CLASSES
+from tad.models.architectures import CLASSES, paper_model
+from tad.models.students import build_student, parameter_account
 from tad.plan import memory as planned
 from tad.plan.activations import LAYERS
+from tad.plan.facts import PROJECT
+from tad.plan.fit import frozen_weights
 from tad.plan.memory import FULL, HALF, Setting, training_memory
 from tad.train.memory import StepMemory, peak_of
 
@@ -98,6 +102,17 @@ def test_weights_are_those_of_the_model(family):
         model = built(family, tied=tied)
         counted = sum(parameter.numel() for parameter in made(model, 16).parameters())
         assert model.weights == pytest.approx(counted, rel=0.01)
+
+
+@pytest.mark.parametrize("pair", ["qwen2.5-3b_1b", "phi2_1b", "qwen1.5-1.8b_0.5b"])
+def test_what_is_frozen_is_what_students_freeze(pair):
+    """On the meta device: a tied matrix, an untied embedding, and a width of its own."""
+    suite = load_suite(PROJECT / "config" / "paper.yaml")
+    teacher = paper_model(suite.models[suite.pairs[pair].teacher])
+    student = build_student(teacher, suite.pairs[pair].student.shape, seed=0)
+    frozen, trains_head = frozen_weights(suite, pair)
+    assert frozen == parameter_account(student).frozen
+    assert trains_head == student.get_output_embeddings().weight.requires_grad
 
 
 def test_every_family_has_a_row():

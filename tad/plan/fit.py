@@ -1,8 +1,9 @@
 """How a job fits a machine: its GPUs, micro-batch, gradient checkpointing and sharding.
 
-Of what fits, the first of this order: fewest GPUs; no sharding before FSDP, no checkpointing before
-checkpointing (it computes the forward pass twice); the micro-batch of the configuration before
-smaller ones. None of these changes what a run is: the batch of a step stays.
+Of what fits, the first of this order: fewest GPUs; the configuration's own way, then without
+checkpointing (which computes the forward pass twice) before with it, and without sharding before
+FSDP; the micro-batch of the configuration before smaller ones. None of these changes what a run is:
+the batch of a step stays.
 """
 
 from __future__ import annotations
@@ -80,20 +81,25 @@ def _training(suite: Suite, job: Job, machine: Machine) -> Iterator[Fit]:
     base = configured(suite, job.run)
     values = run_spec(suite, job.run).optimisation
     least = min(gpu_range(suite.pairs[job.run.pair].gpus)[0], machine.count)
+    own = base.checkpointing, base.sharding
     for gpus in range(least, machine.count + 1):
-        if values.batch_size % gpus or gpus & (gpus - 1):
+        if gpus > least and (values.batch_size % gpus or gpus & (gpus - 1)):
             continue
         shardings = ("none", "fsdp") if gpus > 1 else ("none",)
-        for checkpointing in (False, True):
-            for sharding in shardings:
-                for micro in halved(min(base.micro_batch, values.batch_size // gpus)):
-                    if values.batch_size % (micro * gpus):
-                        continue
-                    changed = {"gpus": gpus, "sharding": sharding, "micro_batch": micro}
-                    changed["checkpointing"] = checkpointing
-                    changed["accumulates"] = values.batch_size > micro * gpus
-                    memory = run_memory(suite, job.run, replace(base, **changed))
-                    yield Fit(gpus, micro, checkpointing, sharding, memory)
+        ways = [(checks, sharding) for checks in (False, True) for sharding in shardings]
+        for checkpointing, sharding in sorted(ways, key=lambda way: way != own):
+            for micro in halved(min(base.micro_batch, values.batch_size // gpus)):
+                if micro > 1 and values.batch_size % (micro * gpus):
+                    continue
+                way = replace(
+                    base,
+                    gpus=gpus,
+                    sharding=sharding,
+                    checkpointing=checkpointing,
+                    micro_batch=micro,
+                    accumulates=values.batch_size > micro * gpus,
+                )
+                yield Fit(gpus, micro, checkpointing, sharding, run_memory(suite, job.run, way))
 
 
 def halved(number: int) -> list[int]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tad.experiment.config import Suite
-from tad.experiment.flops import model_shape, pair_shapes
+from tad.experiment.flops import model_shape, pair_account, pair_shapes
 from tad.experiment.run_id import RunId
 from tad.experiment.specs import Optimisation, pretrain_spec, run_spec
 from tad.plan.activations import passing
@@ -152,11 +152,13 @@ def frozen_weights(suite: Suite, pair: str) -> tuple[int, bool]:
     """Weights of a pair's student that take no gradient, and whether its output matrix does: as
     ``tad.models.students`` freezes embeddings."""
     teacher, student = (Built(*each) for each in pair_shapes(suite, pair))
+    account = pair_account(suite, pair)
+    if account.freezes:
+        return student.matrix, False
     same = student.shape.hidden_size == teacher.shape.hidden_size
-    new_role = student.shape.tied and not teacher.shape.tied
-    if suite.pairs[pair].student.shape is None or not same or new_role:
-        return 0, True
-    return student.matrix, not student.shape.tied
+    if account.made_from_teacher and same and not student.shape.tied:
+        return student.matrix, True  # the input embedding; an untied output matrix trains
+    return 0, True
 
 
 def pretrain_memory(suite: Suite, model: str, point: str, precision: Precision = FULL) -> Memory:

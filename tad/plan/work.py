@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tad.experiment.config import Suite
+from tad.experiment.families import Family
 from tad.experiment.flops import (
     EXECUTED,
     Account,
+    Conventions,
     account_of_shape,
     model_account,
     pair_account,
@@ -17,6 +19,7 @@ from tad.experiment.flops import (
 from tad.experiment.run_id import RunId
 from tad.experiment.schema import Shape
 from tad.experiment.specs import RunSpec, pretrain_spec, run_spec
+from tad.plan.activations import layer_of
 from tad.plan.facts import benchmarks, hub_entry
 from tad.plan.jobs import Job
 
@@ -66,7 +69,7 @@ def _distilled(suite: Suite, run: RunId, checkpointing: bool) -> Work:
     tokens, ahead = trained_tokens(suite, run, spec), run.method.row.rows
     each = cost.student + (cost.teacher if ahead not in ("selected", "teacher_text") else 0.0)
     if checkpointing:
-        each += _forward(pair.student, values.context) - pair.student.output
+        each += recomputed(*pair_shapes(suite, run.pair)[1], values.context)
     points = (values.evaluations + 1) * values.evaluation_sequences * values.context
     both = _forward(pair.student, values.context) + _forward(pair.teacher, values.context)
     decoded = cost.generation * tokens if ahead == "own_text" else 0.0
@@ -76,6 +79,18 @@ def _distilled(suite: Suite, run: RunId, checkpointing: bool) -> Work:
         batch=values.micro_batch_size,
         tokens=tokens,
     )
+
+
+def recomputed(
+    family: Family, shape: Shape, context: int, conventions: Conventions = EXECUTED
+) -> float:
+    """FLOPs a token that gradient checkpointing spends again: the forward pass of all layers.
+
+    Where no norm follows the MLP, nothing needs the result of its last map, and torch stops there.
+    """
+    account = account_of_shape(family, shape)
+    spared = 0 if layer_of(family).after else shape.hidden_size * shape.intermediate_size
+    return account.forward(context, conventions) - account.output - 2 * shape.layers * spared
 
 
 def trained_tokens(suite: Suite, run: RunId, spec: RunSpec | None = None) -> int:

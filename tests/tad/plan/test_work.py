@@ -12,7 +12,7 @@ from tad.experiment.run_id import RunId
 from tad.experiment.specs import run_spec
 from tad.plan.facts import PROJECT
 from tad.plan.jobs import Job
-from tad.plan.work import trained_tokens, work
+from tad.plan.work import recomputed, trained_tokens, work
 
 from .models import built, trainer
 
@@ -41,16 +41,18 @@ def test_a_step_of_distillation_is_what_torch_counts(family, checkpointing, tmp_
     if checkpointing:
         model.gradient_checkpointing_enable()
     batch = found.data_collator([found.train_dataset[i] for i in range(MICRO)])
-    with FlopCounterMode(display=False) as counter:
+    # The loss adds products to its gradients in place, which the counter does not know by itself.
+    added = {torch.ops.aten.addmm_: lambda _, a, b, **more: 2 * a[0] * a[1] * b[1]}
+    with FlopCounterMode(display=False, custom_mapping=added) as counter:
         found.compute_loss(
             model, batch, num_items_in_batch=torch.tensor(MICRO * CONTEXT)
         ).backward()
     ours, theirs = (account_of_shape(m.family, m.shape) for m in (student, teacher))
     each = ours.training(CONTEXT, PAPER) + theirs.forward(CONTEXT, PAPER)
     if checkpointing:
-        each += ours.forward(CONTEXT, PAPER) - ours.output
+        each += recomputed(student.family, student.shape, CONTEXT, PAPER)
     counted = counter.get_total_flops() / (MICRO * CONTEXT)
-    assert each == pytest.approx(counted, rel=0.02)  # rotary tables are products too
+    assert each == pytest.approx(counted, rel=0.005)  # rotary tables are products too
 
 
 def test_a_job_is_its_tokens_and_the_points_on_the_way(paper):

@@ -42,6 +42,7 @@ COMMANDS = {
     "scaling-law": ("analysis.scaling_law.cli", "fit loss against tokens"),
     "audit": ("analysis.reported.audit", "check the arithmetic of the paper's printed values"),
     "list": ("workflow.watch.listing", "runs, targets, methods and pairs of a scale"),
+    "plan": ("workflow.plan.command", "what a scale costs before anything runs, and what fits"),
     "status": ("workflow.watch.status", "what is finished, running, failed, missing"),
     "logs": ("workflow.watch.logs", "the logs of a run, and why it failed"),
     "show": ("workflow.watch.show", "a run: its values, headline numbers, records"),

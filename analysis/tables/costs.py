@@ -19,7 +19,7 @@ from analysis.names import titled
 from analysis.results import over_seeds, run_keys
 from analysis.writing.render import Table, control_note, controls_last, plus_minus
 from tad.experiment.config import Suite
-from tad.experiment.flops import EXECUTED, Assumptions, model_account, pair_account
+from tad.experiment.flops import run_cost
 from tad.experiment.layout import Layout
 from tad.experiment.run_id import RunId
 from tad.methods import Method
@@ -32,19 +32,7 @@ PLAIN = "clm"
 
 def petaflops(suite: Suite, run: RunId, tokens: float) -> float:
     """PetaFLOPs of a run that trained on so many tokens, with what was done ahead of it."""
-    # One pass over what is written and one over the corpus, as tad.train.on_policy does.
-    assumptions = Assumptions(minillm_epochs=1, minillm_corpus=1.0)
-    if run.method.row.rows == "selected":
-        chosen = suite.baselines.miniplm
-        reference = model_account(suite, chosen.reference[run.stage])
-        assumptions = Assumptions(delta=chosen.delta, reference=reference)
-    cost = pair_account(suite, run.pair).cost(
-        run.method.name,
-        context=suite.stages[run.stage].context,
-        conventions=EXECUTED,
-        assumptions=assumptions,
-    )
-    return cost.total * tokens / 1e15
+    return run_cost(suite, run).total * tokens / 1e15
 
 
 def costs_frame(suite: Suite, root: Path) -> pd.DataFrame:

@@ -21,6 +21,7 @@ from typing import Literal
 from tad.command import PROJECT, UserError, command_line, exit_code
 from tad.experiment.config import Suite, load_suite, scale_options
 from tad.experiment.families import FAMILIES, Family
+from tad.experiment.run_id import RunId
 from tad.experiment.schema import Shape
 from tad.methods import MATCHED_TO, ROWS, row
 
@@ -263,8 +264,11 @@ class PairAccount:
         return math.floor(tokens * (ours / plain))
 
 
-def pair_account(suite: Suite, pair_id: str) -> PairAccount:
-    """The models of a pair at a suite's scale. Raises FlopsError for an unknown pair or size."""
+def pair_shapes(suite: Suite, pair_id: str) -> tuple[tuple[Family, Shape], tuple[Family, Shape]]:
+    """Family and shape of a pair's teacher and student, with their vocabularies.
+
+    Raises FlopsError for an unknown pair or size.
+    """
     if pair_id not in suite.pairs:
         raise FlopsError(f"pair {pair_id!r} is unknown (allowed: {', '.join(suite.pairs)})")
     pair = suite.pairs[pair_id]
@@ -272,32 +276,57 @@ def pair_account(suite: Suite, pair_id: str) -> PairAccount:
     teacher_shape = _sized(suite, teacher.tokenizer, teacher.shape)
     shape = suite.student_shape(pair_id)
     if shape is not None:
-        family = teacher.family
-        student_shape = shape.model_copy(
-            update={"vocab_size": shape.vocab_size or teacher_shape.vocab_size}
-        )
+        rows = shape.vocab_size or teacher_shape.vocab_size
+        student = teacher.family, shape.model_copy(update={"vocab_size": rows})
     else:
-        start = suite.models[pair.student.model]
-        family, student_shape = start.family, _sized(suite, start.tokenizer, start.shape)
+        student = model_shape(suite, pair.student.model)
+    return (teacher.family, teacher_shape), student
+
+
+def pair_account(suite: Suite, pair_id: str) -> PairAccount:
+    """The models of a pair at a suite's scale. Raises FlopsError for an unknown pair or size."""
+    teacher, student = pair_shapes(suite, pair_id)
+    entry = suite.pairs[pair_id].student
+    made = entry.model is None
     # An untied output matrix trains here even where the input embedding is frozen (students.py).
-    same_role = student_shape.tied and teacher_shape.tied
-    trains = pair.student.layers_of_teacher is not None and not pair.student.frozen
+    same_role = student[1].tied and teacher[1].tied
+    trains = entry.layers_of_teacher is not None and not entry.frozen
+    same_width = student[1].hidden_size == teacher[1].hidden_size
     return PairAccount(
-        teacher=account_of_shape(teacher.family, teacher_shape),
-        student=account_of_shape(family, student_shape),
-        vocabulary=student_shape.vocab_size,
-        made_from_teacher=shape is not None,
-        freezes=shape is not None
-        and not trains
-        and same_role
-        and student_shape.hidden_size == teacher_shape.hidden_size,
+        teacher=account_of_shape(*teacher),
+        student=account_of_shape(*student),
+        vocabulary=student[1].vocab_size,
+        made_from_teacher=made,
+        freezes=made and not trains and same_role and same_width,
     )
+
+
+def run_cost(suite: Suite, run: RunId) -> Cost:
+    """FLOPs of one training token of a run as they are executed here, with what is done ahead of
+    it. Raises FlopsError."""
+    # One pass over what is written and one over the corpus, as tad.train.on_policy does.
+    assumptions = Assumptions(minillm_epochs=1, minillm_corpus=1.0)
+    if run.method.row.rows == "selected":
+        chosen = suite.baselines.miniplm
+        reference = model_account(suite, chosen.reference[run.stage])
+        assumptions = Assumptions(delta=chosen.delta, reference=reference)
+    return pair_account(suite, run.pair).cost(
+        run.method.name,
+        context=suite.stages[run.stage].context,
+        conventions=EXECUTED,
+        assumptions=assumptions,
+    )
+
+
+def model_shape(suite: Suite, model: str) -> tuple[Family, Shape]:
+    """Family and shape of a model of the suite, with its vocabulary. Raises FlopsError."""
+    entry = suite.models[model]
+    return entry.family, _sized(suite, entry.tokenizer, entry.shape)
 
 
 def model_account(suite: Suite, model: str) -> Account:
     """The account of a model of the suite in its sizes there. Raises FlopsError."""
-    entry = suite.models[model]
-    return account_of_shape(entry.family, _sized(suite, entry.tokenizer, entry.shape))
+    return account_of_shape(*model_shape(suite, model))
 
 
 def _sized(suite: Suite, tokenizer: str, shape: Shape) -> Shape:

@@ -37,6 +37,8 @@ from tad.experiment.specs import (
     weights,
 )
 from tad.methods import BASELINE
+from tad.plan.jobs import Job
+from tad.plan.plan import WEEK, resources
 from workflow.watch.screen import attach
 
 
@@ -298,6 +300,60 @@ def samples_options(wildcards):
     if values is None:
         raise WorkflowError(f"{CONFIG}: evaluation.samples: missing, and a target needs it")
     return options(context=SUITE.stages["scratch"].context, **values.model_dump())
+
+
+def no_gpu(wildcards):
+    return 0
+
+
+def run_gpus(wildcards):
+    return gpus(wildcards.run)
+
+
+# Where the results of a kind of job are, and the run that it is done for.
+PLACES = {
+    "pack": "data/{corpus}/{tokenizer}",
+    "pretrain": "models/{model}/{checkpoint}",
+    "select": "selections/{stage}/{pair}/seed{seed}",
+    "generate": "generated/{stage}/{pair}/seed{seed}",
+    "states": "states/{stage}/{pair}/seed{seed}",
+    "distill": "runs/{run}",
+}
+PREPARED = {"select": "miniplm", "generate": "seq_kd", "states": BASELINE}
+
+
+@cache
+def planned(kind, place, run, count):
+    """What ``tad plan`` counts for a job on ``count`` GPUs. Raises WorkflowError."""
+    try:
+        return resources(SUITE, Job(kind, place, (), RunId.parse(run) if run else None), count)
+    except UserError as error:
+        raise WorkflowError(str(error))
+
+
+def asks(kind, wildcards, count):
+    """The resources of a job of a rule: of those that measure, of the model at hand."""
+    values = dict(wildcards.items())
+    place = values.get("subject") or PLACES.get(kind, "").format(**values)
+    place = place or (f"runs/{wildcards.run}" if "run" in values else teacher_place(wildcards))
+    run = place.removeprefix("runs/") if place.startswith("runs/") else None
+    if kind in PREPARED:
+        run = f"{wildcards.stage}/{wildcards.pair}/{PREPARED[kind]}/seed{wildcards.seed}"
+    return planned(kind, place, run, count(wildcards))
+
+
+def teacher_place(wildcards):
+    return f"models/{wildcards.model}/{wildcards.checkpoint}"
+
+
+def memory(kind, count=one_gpu):
+    """``mem_mb``: memory of the host, and more of it for a job that is tried again."""
+    return lambda wildcards, attempt: attempt * asks(kind, wildcards, count).mem_mb
+
+
+def minutes(kind, count=one_gpu):
+    """``runtime``, in minutes, likewise; a training goes on from its checkpoint anyway."""
+    return lambda wildcards, attempt: min(WEEK, attempt * asks(kind, wildcards, count).runtime)
 
 
 def teacher_folder(wildcards):

@@ -60,6 +60,9 @@ rule pack:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        mem_mb=memory("pack", no_gpu),
+        runtime=minutes("pack", no_gpu),
     params:
         config=CONFIG,
         overrides=words_of_overrides,

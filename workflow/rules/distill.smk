@@ -17,6 +17,8 @@ rule select:
     threads: 1
     resources:
         gpu=one_gpu,
+        mem_mb=memory("select"),
+        runtime=minutes("select"),
     params:
         options=selection_options,
     shell:
@@ -38,6 +40,8 @@ rule generate:
     threads: 1
     resources:
         gpu=one_gpu,
+        mem_mb=memory("generate"),
+        runtime=minutes("generate"),
     params:
         options=generation_options,
     shell:
@@ -64,6 +68,8 @@ rule states:
     threads: 1
     resources:
         gpu=one_gpu,
+        mem_mb=memory("states"),
+        runtime=minutes("states"),
     params:
         options=states_options,
     shell:
@@ -90,7 +96,9 @@ rule distill:
         ENVIRONMENT
     threads: 1
     resources:
-        gpu=lambda w: gpus(w.run),
+        gpu=run_gpus,
+        mem_mb=memory("distill", run_gpus),
+        runtime=minutes("distill", run_gpus),
     params:
         config=CONFIG,
         overrides=words_of_overrides,

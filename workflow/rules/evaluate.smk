@@ -18,6 +18,8 @@ rule heldout_run:
     threads: 1
     resources:
         gpu=lambda w: min(gpus(w.run), 1),
+        mem_mb=memory("heldout"),
+        runtime=minutes("heldout"),
     params:
         folder=lambda w, input: Path(input.model).parent,
         teacher=lambda w: spec_of(w.run).teacher,
@@ -44,6 +46,8 @@ rule heldout_teacher:
     threads: 1
     resources:
         gpu=one_gpu,
+        mem_mb=memory("heldout"),
+        runtime=minutes("heldout"),
     params:
         folder=teacher_folder,
         data=teacher_data,
@@ -91,6 +95,8 @@ rule fewshot:
     threads: 1
     resources:
         gpu=one_gpu,
+        mem_mb=memory("fewshot"),
+        runtime=minutes("fewshot"),
     params:
         model=fewshot_model,
         options=fewshot_options,
@@ -115,6 +121,8 @@ rule math:
     threads: 1
     resources:
         gpu=one_gpu,
+        mem_mb=memory("math"),
+        runtime=minutes("math"),
     params:
         model=subject_model,
         options=math_options,

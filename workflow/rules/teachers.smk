@@ -18,6 +18,9 @@ rule pretrain:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        mem_mb=memory("pretrain", no_gpu),
+        runtime=minutes("pretrain", no_gpu),
     params:
         config=CONFIG,
         overrides=words_of_overrides,

@@ -257,7 +257,7 @@ def exceeds_1e19(evidence: Evidence) -> list[Finding]:
 def week_of_one_gpu(evidence: Evidence) -> list[Finding]:
     use = [
         100 * _petaflops(pair, "tad") * 1e9 * paper_suite().pairs[pair].tokens["scratch"]
-        / (paper_suite().pairs[pair].gpus * WEEK_HOURS * 3600 * BF16_PEAK)
+        / (paper_suite().pairs[pair].printed_gpus * WEEK_HOURS * 3600 * BF16_PEAK)
         for pair in paper_pairs("figure1")
     ]  # fmt: skip
     readings = {

@@ -141,7 +141,7 @@ def throughput() -> pd.DataFrame:
         pair = row["pair"]
         tokens = budgets.get(pair, quantity("tokens_table4"))
         total = row["petaflops"] * 1e15 * tokens / 1e6
-        gpus = paper_suite().pairs[pair].gpus
+        gpus = paper_suite().pairs[pair].printed_gpus
         rate = total / (gpus * WEEK_HOURS * 3600)
         rows.append((pair, gpus, rate / 1e12, rate / BF16_PEAK, total / (0.4 * BF16_PEAK) / 3600))
     return pd.DataFrame(rows, columns=["pair", "gpus", "tflops", "share", "hours"])

@@ -96,7 +96,7 @@ def _hours(suite: Suite) -> Iterator[Row]:
     for pair, entry in suite.pairs.items():
         if "scratch" in entry.tokens:
             spent = petaflops(suite, pair, TAD) * 1e9 * entry.tokens["scratch"]
-            theirs = entry.gpus * WEEK_HOURS if entry.printed else nan
+            theirs = entry.printed_gpus * WEEK_HOURS if entry.printed else nan
             yield "Appendix A", f"{pair_name(pair)}, TAD", unit, spent / per_hour, theirs
     for pair, hours in printed.items():
         spent = petaflops(suite, pair, TAD) * 1e9 * suite.pairs[pair].tokens["math"]

@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
 from tad.experiment.families import Family
 
@@ -15,6 +15,8 @@ Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0)]
 Stage = Literal["scratch", "continued", "math", "supervised"]
+Sharding = Literal["none", "fsdp"]
+TeacherDtype = Literal["auto", "bfloat16", "float32"]
 
 
 class Strict(BaseModel):
@@ -133,14 +135,55 @@ class Student(Strict):
         return self
 
 
+class GpuRange(Strict):
+    """How many GPUs a training takes: ``min`` to ``max``, as many as it is given.
+
+    Written {min: 1, max: 8}, [1, 8], or 2 for neither more nor fewer.
+    """
+
+    min: Count
+    max: Count
+
+    @model_validator(mode="before")
+    @classmethod
+    def _written(cls, value: Any) -> Any:
+        if type(value) is int:
+            return {"min": value, "max": value}
+        if isinstance(value, list) and len(value) == 2:
+            return {"min": value[0], "max": value[1]}
+        return value
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(f"min={self.min} is above max={self.max}: write the smaller first")
+        return self
+
+
+_A_COUNT = {"type": "integer", "minimum": 1}
+_WRITTEN_RANGE = {
+    "anyOf": [
+        _A_COUNT,
+        {"type": "array", "items": _A_COUNT, "minItems": 2, "maxItems": 2},
+        {
+            "type": "object",
+            "properties": {"min": _A_COUNT, "max": _A_COUNT},
+            "additionalProperties": False,
+        },
+    ]
+}
+
+
 class Pair(Strict):
     """A teacher and a student, with the token budget of each stage the pair takes part in.
 
     Runs of the seeds in ``teachers_of_seeds`` (model: seeds) learn from that model instead, which
     differs from ``teacher`` in its weights alone.
     ``hidden_cosine`` adds the cosine loss on last hidden states (Section 3.2.2). ``gpus`` is how
-    many the pair trains on where there are GPUs (Appendix A). ``printed`` is what the paper calls
-    the student and ``printed_size`` what it says of its size, if the pair is in the paper.
+    many the pair trains on where there are GPUs, with the same batch on any number; a value of
+    ``micro_batch_size``, ``gradient_checkpointing`` or ``sharding`` replaces that of the stages.
+    ``printed`` is what the paper calls the student, ``printed_size`` what it says of its size and
+    ``printed_gpus`` how many it trained on (Appendix A), if the pair is in the paper.
     """
 
     printed: str | None = None
@@ -149,8 +192,12 @@ class Pair(Strict):
     student: Student
     tokens: dict[Stage, Count]
     hidden_cosine: bool = False
-    gpus: Count = 1
+    gpus: Annotated[GpuRange, WithJsonSchema(_WRITTEN_RANGE)] = GpuRange(min=1, max=1)
+    micro_batch_size: Count | None = None
+    gradient_checkpointing: bool | None = None
+    sharding: Sharding | None = None
     printed_size: str | None = None
+    printed_gpus: Count = 1
 
 
 class MiniPLM(Strict):
@@ -191,7 +238,9 @@ class Loop(Strict):
     to ``batch_size``. ``evaluations`` held-out points are spread evenly over training, each over
     ``evaluation_sequences`` sequences. The losses work in ``memory_budget_mb`` (10^6 bytes) beyond
     inputs and gradients; ``compiled`` runs their element-wise passes under torch.compile (default:
-    on CUDA).
+    on CUDA). ``gradient_checkpointing`` computes each layer again in the backward pass instead of
+    keeping its activations. ``sharding: fsdp`` spreads weights, gradients and optimizer of student
+    and teacher over the GPUs of a run (FSDP2), where ``none`` keeps all on each.
     """
 
     corpus: str
@@ -205,6 +254,8 @@ class Loop(Strict):
     max_grad_norm: Positive = 1.0
     memory_budget_mb: Positive = 256.0
     compiled: bool | None = None
+    gradient_checkpointing: bool = False
+    sharding: Sharding = "none"
     evaluations: Count = 20
     evaluation_sequences: Count = 64
     checkpoint_every_steps: Count = 500
@@ -223,12 +274,15 @@ class Training(Loop):
     """How one stage distills.
 
     ``epochs`` replaces the pair's token budget; ``after`` names the stage whose result, by the
-    same pair, method and seed, is the start. ``packed`` lays the examples of instruction data that
-    pass through the model at once end to end in one row, without padding and without attention
-    from one to another: the same batches and losses in less time.
+    same pair, method and seed, is the start. ``teacher_dtype`` is the precision of the weights of
+    the teacher beside the student: by default bfloat16 on a GPU, float32 elsewhere. ``packed`` lays
+    the examples of instruction data that pass through the model at once end to end in one row,
+    without padding and without attention from one to another: the same batches and losses in less
+    time.
     """
 
     temperature: Positive
+    teacher_dtype: TeacherDtype = "auto"
     epochs: Count | None = None
     after: Stage | None = None
     packed: bool = Field(default=False, exclude_if=lambda value: not value)

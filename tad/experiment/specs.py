@@ -14,7 +14,16 @@ from tad.experiment.config import ConfigError, Suite
 from tad.experiment.flops import matched_tokens
 from tad.experiment.layout import Layout
 from tad.experiment.run_id import RunId
-from tad.experiment.schema import Checkpoint, Pretraining, Shape, Strict, Training
+from tad.experiment.schema import (
+    Checkpoint,
+    Pair,
+    Pretraining,
+    Shape,
+    Sharding,
+    Strict,
+    TeacherDtype,
+    Training,
+)
 from tad.methods import BASELINE, Method
 
 
@@ -37,6 +46,10 @@ class Optimisation(Strict):
     checkpoint_every_steps: int
     seed: int
     packed: bool = Field(default=False, exclude_if=lambda value: not value)
+    # How a training is fitted to its machine, as the number of GPUs: it moves numbers by rounding
+    # at most, and so is no part of what a run is.
+    gradient_checkpointing: bool = Field(default=False, exclude=True)
+    sharding: Sharding = Field(default="none", exclude=True)
 
     @property
     def tokens(self) -> int:
@@ -98,6 +111,8 @@ class RunSpec(Strict):
     start: str | None
     temperature: float
     hidden_cosine: bool
+    # Left out at its default, so that a run without it is what it was before there was a choice.
+    teacher_dtype: TeacherDtype = Field(default="auto", exclude_if=lambda value: value == "auto")
     optimisation: Optimisation
     selection: SelectionSpec | None = None
     writing: WritingSpec | None = None
@@ -132,11 +147,16 @@ def run_spec(suite: Suite, run: RunId) -> RunSpec:
     student = pair.student
     tokenizer = suite.models[student.model or teacher].tokenizer
     optimisation = _optimisation(
-        training, _steps(suite, run), run.seed, rate=run.method.shared["r"]
+        training, _steps(suite, run), run.seed, rate=run.method.shared["r"], pair=pair
     )
     if run.method.row.rows != "corpus":  # the others are rows of text
         optimisation = optimisation.model_copy(update={"packed": False})
     clipped = clipped_budget(suite, run)
+    if optimisation.batch_size % optimisation.micro_batch_size:
+        raise ConfigError(
+            f"run {run}: pairs.{run.pair}.micro_batch_size={optimisation.micro_batch_size}: "
+            f"stages.{run.stage}.batch_size={optimisation.batch_size} is no multiple of it"
+        )
     sequences = optimisation.steps * optimisation.batch_size
     return RunSpec(
         run=str(run),
@@ -147,6 +167,7 @@ def run_spec(suite: Suite, run: RunId) -> RunSpec:
         pruned=PrunedSpec(frozen=student.frozen) if student.layers_of_teacher else None,
         start=_start(suite, run),
         temperature=training.temperature,
+        teacher_dtype=training.teacher_dtype,
         hidden_cosine=pair.hidden_cosine and run.method.row.cosine,
         optimisation=optimisation,
         selection=_selection(suite, run, sequences) if run.method.row.rows == "selected" else None,
@@ -160,18 +181,19 @@ def _states(suite: Suite, run: RunId, sequences: int) -> StatesSpec | None:
     """Where the states of the pair's teacher are, on all rows of the pair's budget.
 
     None for a method that does not run the teacher on the corpus, for a run that is longer, for
-    several GPUs (each would have its own rows) and for more than ``teacher_states_gb``.
+    several GPUs (each would have its own rows), for a ``teacher_dtype`` other than that of the
+    states, and for more than ``teacher_states_gb``.
     """
     pair, training = suite.pairs[run.pair], suite.stages[run.stage]
     steps = _steps(suite, RunId(run.stage, run.pair, Method(BASELINE), run.seed))
     stored = steps * training.batch_size
     width = suite.models[pair.teacher].shape.hidden_size
     gigabytes = 4 * stored * training.context * width / 1e9  # of float32
-    several = pair.gpus > 1 and suite.pretraining is None
+    several = pair.gpus.max > 1 and suite.pretraining is None
     row = run.method.row
     if not (row.needs_teacher and row.rows == "corpus") or sequences > stored or several:
         return None
-    if gigabytes > suite.teacher_states_gb:
+    if gigabytes > suite.teacher_states_gb or training.teacher_dtype != "auto":
         return None
     folder = Layout.work(suite.scale).states(run.stage, run.pair, run.seed)
     return StatesSpec(folder=str(folder), sequences=stored)
@@ -355,10 +377,18 @@ def last_checkpoint(suite: Suite, model: str) -> str:
 
 
 def _optimisation(
-    training: Training | Pretraining, steps: int, seed: int, *, rate: float = 1.0
+    training: Training | Pretraining,
+    steps: int,
+    seed: int,
+    *,
+    rate: float = 1.0,
+    pair: Pair | None = None,
 ) -> Optimisation:
-    """At least one step, at ``rate`` times the learning rate."""
+    """At least one step, at ``rate`` times the learning rate, with the pair's own values."""
     values = training.model_dump(include=set(Optimisation.model_fields) - {"seed"})
     values["learning_rate"] *= rate
     values["micro_batch_size"] = training.micro_batch_size or training.batch_size
+    if pair is not None:
+        own = {"micro_batch_size", "gradient_checkpointing", "sharding"}
+        values |= pair.model_dump(include=own, exclude_none=True)
     return Optimisation(**values, steps=max(1, steps), seed=seed)

@@ -55,7 +55,8 @@ def instead_of_logits(
     @torch.compiler.disable
     def head_forward(states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         results.append(function(*Head.with_states(model, states)))
-        return states[..., :1]  # whatever the model still does to its logits, it does to this
+        # Whatever the model still does to its logits, it does to this. FSDP2 warns of views.
+        return states[..., :1].clone()
 
     # Dynamo must not trace into this, or it would follow the replacements into the teacher.
     @torch.compiler.disable

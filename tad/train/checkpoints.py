@@ -2,7 +2,8 @@
 
 The folder is no output of the DAG (Snakemake deletes the outputs of a job that failed). It carries
 the fingerprint of what is being trained; a checkpoint counts only once its marker, written last,
-is there, so a process killed while it saves loses that checkpoint and nothing else.
+is there, so a process killed while it saves loses that checkpoint and nothing else. Of several
+ranks the first one does all this, and the others wait for what it says.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import logging
 import shutil
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TextIO
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from tad.command import UserError
 from tad.records import read_json, write_json
+from tad.train import ranks
 
 MARKER = "complete.json"
 log = logging.getLogger(__name__)
@@ -28,18 +30,30 @@ class BusyError(UserError, RuntimeError):
     """Another process is training the same job."""
 
 
+class ShardingError(UserError, ValueError):
+    """A checkpoint whose parts are not those that the training would write."""
+
+
 class CheckpointFolder:
     """The checkpoints of one job, locked for as long as the ``with`` block lasts.
 
-    ``fingerprint`` identifies configuration and data. Raises BusyError if another process holds
-    the lock: an ssh drop kills Snakemake, not its trainer, and two trainers would spoil each other.
+    ``fingerprint`` identifies configuration and data, and ``sharding`` is that of the checkpoints
+    (``tad.experiment.schema``), which any number of ranks can read. Raises BusyError if another
+    process holds the lock: an ssh drop kills Snakemake, not its trainer, and two trainers would
+    spoil each other.
     """
 
-    def __init__(self, path: Path, fingerprint: str) -> None:
+    def __init__(self, path: Path, fingerprint: str, sharding: str = "none") -> None:
         self.path = path
-        self.fingerprint = fingerprint
+        self.marker = {"fingerprint": fingerprint, "sharding": sharding}
+        self._lock: TextIO | None = None
 
     def __enter__(self) -> Self:
+        if ranks.is_first():
+            self._take_lock()
+        return self
+
+    def _take_lock(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # Beside the folder, since the folder itself is removed when the job is done.
         self._lock = self.path.with_name(self.path.name + ".lock").open("w")
@@ -50,7 +64,6 @@ class CheckpointFolder:
             raise BusyError(
                 f"{self.path}: another process is training this; wait for it or stop it"
             ) from None
-        return self
 
     def __exit__(
         self,
@@ -58,10 +71,17 @@ class CheckpointFolder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()
 
     def latest(self) -> Path | None:
-        """The newest complete checkpoint of this very job; whatever else lies there is removed."""
+        """The newest complete checkpoint of this very job; whatever else lies there is removed.
+
+        Raises ShardingError for one of another ``sharding``.
+        """
+        return ranks.from_first(self._latest)
+
+    def _latest(self) -> Path | None:
         found = sorted(
             self.path.glob(f"{PREFIX_CHECKPOINT_DIR}-*"), key=lambda p: int(p.name.split("-")[1])
         )
@@ -71,25 +91,34 @@ class CheckpointFolder:
             if not marker.is_file():
                 log.warning("%s: incomplete, removed", checkpoint)
                 shutil.rmtree(checkpoint)
-            elif read_json(marker)["fingerprint"] != self.fingerprint:
+            elif read_json(marker)["fingerprint"] != self.marker["fingerprint"]:
                 log.warning("%s: of another configuration or data, removed", checkpoint)
                 shutil.rmtree(checkpoint)
             else:
                 usable.append(checkpoint)
-        return usable[-1] if usable else None
+        if not usable:
+            return None
+        made, wanted = read_json(usable[-1] / MARKER).get("sharding", "none"), self.marker
+        if made != wanted["sharding"]:
+            raise ShardingError(
+                f"{usable[-1]}: was saved with sharding: {made}, and the configuration has "
+                f"sharding: {wanted['sharding']}; set it back, or start afresh with --force"
+            )
+        return usable[-1]
 
     def remove(self) -> None:
         """Delete all checkpoints: the job is done, and a forced rerun must really train."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        if ranks.is_first():
+            shutil.rmtree(self.path, ignore_errors=True)
 
     def callback(self) -> TrainerCallback:
         """A callback for the Trainer that marks each checkpoint complete once it is on disk."""
-        return _Marker(self.fingerprint)
+        return _Marker(self.marker)
 
 
 class _Marker(TrainerCallback):
-    def __init__(self, fingerprint: str) -> None:
-        self.fingerprint = fingerprint
+    def __init__(self, marker: dict[str, str]) -> None:
+        self.marker = marker
 
     def on_save(
         self,
@@ -98,6 +127,7 @@ class _Marker(TrainerCallback):
         control: TrainerControl,
         **kwargs: object,
     ) -> None:
+        ranks.wait()  # every rank has written its part
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
-            write_json(folder / MARKER, {"fingerprint": self.fingerprint})
+            write_json(folder / MARKER, self.marker)

@@ -2,12 +2,12 @@
 
 What a user is owed here: a job that was killed goes on where it stopped and ends in the same bits;
 the folder of a finished job appears whole, ``manifest.json`` last; a finished job is not redone.
+On several ranks (``tad.train.ranks``) the first one writes, and all take part in the rest.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import resource
 import shutil
 import sys
@@ -34,10 +34,9 @@ from tad.data.packing import PackedTokens, training_rows
 from tad.experiment.layout import MODEL_FILES
 from tad.experiment.specs import Optimisation, PretrainSpec, RunSpec
 from tad.records import fingerprint, provenance, read_json, write_json, write_json_lines
-from tad.train import states
+from tad.train import ranks, states
 from tad.train.checkpoints import CheckpointFolder
 from tad.train.memory import StepMemory
-from tad.train.mixin import TrainerError
 from tad.train.trainer import DistillationTrainer
 
 LOG_POINTS = 100
@@ -68,23 +67,27 @@ def run_job(
     tells ``overrides`` of the configuration that the spec was made with.
 
     ``out`` receives the model, ``train.jsonl`` and ``manifest.json``; ``checkpoints`` holds what an
-    interrupted job resumes from. A job that is finished is left alone, unless ``force`` asks to
-    train it again from the start. Raises BusyError if another process trains the same job, and
+    interrupted job resumes from, on any number of ranks. A job that is finished is left alone,
+    unless ``force`` asks to train it again from the start. Raises BusyError if another process
+    trains the same job, RanksError for ranks that it cannot be dealt out to, ShardingError, and
     NonFiniteLossError, keeping the last checkpoint.
     """
+    ranks.join()
     values = spec.optimisation
     train = open_rows(spec.data, "train", values.context)
     held_out = open_rows(spec.data, "validation", values.context)
     rows, print_of_rows = train_rows() if train_rows else (None, None)
     job = fingerprint({"spec": spec.model_dump(), "data": train.fingerprint, "rows": print_of_rows})
     start = time.monotonic()
-    with CheckpointFolder(checkpoints, job) as folder:
+    with CheckpointFolder(checkpoints, job, values.sharding) as folder:
         if force:
             folder.remove()
-        elif _finished(out / "manifest.json", job):
+        elif ranks.from_first(lambda: _finished(out / "manifest.json", job)):
             log.info("%s: finished already; --force trains it again", out)
             return
         model, extra = build()
+        if values.gradient_checkpointing:
+            model.activation_checkpointing_enable({"use_reentrant": False})
         resume = folder.latest()
         log.info("%s: %s", out, f"resuming from {resume.name}" if resume else "starting")
         rows = rows or training_order(train, values, skip_sequences)
@@ -125,6 +128,9 @@ def run_job(
                 "wall_seconds": round(time.monotonic() - start, 3),
                 "states_seconds": round(states_seconds, 3),
                 "resumed_from_step": int(resume.name.split("-")[1]) if resume else 0,
+                "ranks": ranks.count(),
+                "sharding": values.sharding,
+                "gradient_checkpointing": values.gradient_checkpointing,
                 "peak_memory_bytes": max(_peak_memory(), memory.peak_before),
                 "step_memory_bytes": memory.peak,
                 **provenance(),
@@ -163,9 +169,9 @@ def _with_states(
 ) -> tuple[Dataset, float]:
     """``rows`` with the teacher's states where they are stored, and the seconds those took."""
     values = spec.optimisation
-    if folder is None or _world() > 1:
+    if folder is None or ranks.count() > 1:
         return rows, 0.0
-    size = _micro_batch(values)
+    size, _ = ranks.shares(values.batch_size, values.micro_batch_size)
     wanted = states.identity(spec.teacher, data, values.context, size, values.seed)
     found = states.stored(Path(folder), rows, wanted)
     log.info("%s: %s", folder, "the teacher's states are read" if found else "the teacher runs")
@@ -174,28 +180,15 @@ def _with_states(
 
 def _hold_held_out_states(trainer: DistillationTrainer, limit: float) -> None:
     """Run the teacher over the held-out sequences once for all evaluations, if they are few."""
-    if trainer.teacher is not None and _world() == 1:
+    if trainer.teacher is not None and ranks.count() == 1:
         inner = trainer.accelerator.unwrap_model(trainer.teacher)
         size = trainer.args.per_device_eval_batch_size
         rows = trainer.eval_dataset
         trainer.eval_dataset = states.held_in_memory(trainer.teacher, inner, rows, size, limit)
 
 
-def _world() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def _micro_batch(values: Optimisation) -> int:
-    """Sequences that pass through a model at once, on each rank."""
-    return min(values.micro_batch_size, values.batch_size // _world())
-
-
 def _arguments(values: Optimisation, folder: Path, *, fresh: bool) -> TrainingArguments:
-    world, micro = _world(), _micro_batch(values)
-    if values.batch_size % (micro * world):
-        raise TrainerError(
-            f"batch_size={values.batch_size} is no multiple of {micro} sequences x {world} ranks"
-        )
+    micro, accumulated = ranks.shares(values.batch_size, values.micro_batch_size)
     cuda = torch.cuda.is_available()
     logging_steps = max(1, values.steps // LOG_POINTS)
     # Saving between two log points would lose the sums of the steps since the first of them.
@@ -205,7 +198,7 @@ def _arguments(values: Optimisation, folder: Path, *, fresh: bool) -> TrainingAr
         max_steps=values.steps,
         per_device_train_batch_size=micro,
         per_device_eval_batch_size=micro,
-        gradient_accumulation_steps=values.batch_size // (micro * world),
+        gradient_accumulation_steps=accumulated,
         learning_rate=values.learning_rate,
         weight_decay=values.weight_decay,
         max_grad_norm=values.max_grad_norm,
@@ -214,6 +207,8 @@ def _arguments(values: Optimisation, folder: Path, *, fresh: bool) -> TrainingAr
         ),
         warmup_steps=round(values.warmup_fraction * values.steps),
         optim="adamw_torch_fused" if cuda else "adamw_torch",
+        use_cpu=ranks.on_cpus(),
+        ddp_find_unused_parameters=False,
         bf16=cuda and torch.cuda.is_bf16_supported(),
         seed=values.seed,
         train_sampling_strategy="sequential",
@@ -229,6 +224,7 @@ def _arguments(values: Optimisation, folder: Path, *, fresh: bool) -> TrainingAr
         remove_unused_columns=False,
         report_to=[],
         disable_tqdm=not sys.stderr.isatty(),
+        **ranks.training_arguments(values.sharding),
     )
 
 
@@ -298,7 +294,7 @@ def _save(trainer: DistillationTrainer, tokenizer: PreTrainedTokenizerBase, out:
     """The final model in the transformers layout, each file moved into place when complete."""
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=".saving-") as temporary:
-        trainer.save_model(temporary)  # gathers shards, so every rank takes part
+        ranks.save_model(trainer, temporary)
         if not trainer.is_world_process_zero():
             return
         tokenizer.save_pretrained(temporary)

@@ -27,6 +27,7 @@ from tad.fused import Head, distillation_loss, token_losses
 from tad.fused.head import post_processing
 from tad.fused.states import InsteadOfLogits, instead_of_both_logits, instead_of_logits
 from tad.methods import ROWS, Method, Scope
+from tad.train import ranks
 from tad.train.step_scale import StepScale, both_sums
 
 NOT_FOR_MODELS = ("labels", "shift_labels", "teacher_states")
@@ -49,14 +50,14 @@ class TADMixin:
 
     `teacher`: a causal language model that has the student's tokens, or a folder or hub id of one
     (None is possible for a `method` without a divergence). It is frozen, put in evaluation mode
-    and moved to the device. One that is already wrapped or sharded (FSDP, DeepSpeed) stays as it
-    is. `method` is a name, id or row of `tad.methods`, whose parameters are arguments too (`k`,
-    `beta`), or a function of your own with its `scope`, whose parameters are a dict `parameters`.
-    The weights of a method (`vanilla_kd-w5`, `kd_only`) multiply `clm_weight` and
-    `divergence_weight`. These, `temperature`, `vocab_size`, `memory_budget_mb`, `compiled`: as in
-    `tad.fused.distillation_loss`. `hidden_cosine` adds 1 - cosine of the last hidden states of both
-    (Section 3.2.2). `per_document`: take beta(X) over the documents of a packed row, which begin
-    where `position_ids` is 0, instead of over rows.
+    and moved to the device, or sharded with the student (FSDP2). One that is already wrapped or
+    sharded (FSDP, DeepSpeed) stays as it is. `method` is a name, id or row of `tad.methods`, whose
+    parameters are arguments too (`k`, `beta`), or a function of your own with its `scope`, whose
+    parameters are a dict `parameters`. The weights of a method (`vanilla_kd-w5`, `kd_only`)
+    multiply `clm_weight` and `divergence_weight`. These, `temperature`, `vocab_size`,
+    `memory_budget_mb`, `compiled`: as in `tad.fused.distillation_loss`. `hidden_cosine` adds
+    1 - cosine of the last hidden states of both (Section 3.2.2). `per_document`: take beta(X) over
+    the documents of a packed row, which begin where `position_ids` is 0, instead of over rows.
 
     A batch that has `teacher_states` (B, N, H), what the teacher gives to its output head
     (`tad.fused.last_states`), is not passed through the teacher.
@@ -106,6 +107,7 @@ class TADMixin:
         if hasattr(kwargs.get("model"), "_orig_mod"):
             raise TrainerError("model is compiled: pass it as it was, and args.torch_compile=True")
         super().__init__(*args, **kwargs)
+        ranks.keep_float32(self.accelerator)
         for name, harmless in IGNORED_OPTIONS.items():
             if getattr(self.args, name, None) not in harmless:
                 value = getattr(self.args, name)
@@ -162,6 +164,8 @@ class TADMixin:
         placed = hasattr(teacher, "hf_device_map") or hasattr(teacher, "_hf_hook")
         if placed or self.accelerator.unwrap_model(teacher) is not teacher:
             return teacher
+        if self.accelerator.is_fsdp2:
+            return ranks.shard_frozen(teacher, self.accelerator)
         return self.accelerator.prepare_model(teacher, device_placement=True, evaluation_mode=True)
 
     def targets(self, inputs: dict[str, Any]) -> Tensor:

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch.utils.data import Dataset, Subset
 from transformers import PreTrainedModel
 
@@ -114,7 +115,8 @@ def _models(
     ):
         if name is not None:
             check_shape(load_config(source), suite.models[name], f"models.{name}")
-    teacher = load_model(spec.teacher, training=False, vocab_size=size(tokenizer))
+    dtype = None if spec.teacher_dtype == "auto" else getattr(torch, spec.teacher_dtype)
+    teacher = load_model(spec.teacher, training=False, dtype=dtype, vocab_size=size(tokenizer))
     if spec.start is None:
         assert spec.shape is not None  # a spec has one of the two
         if spec.pruned is not None:

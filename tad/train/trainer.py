@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 from transformers import Trainer
 
+from tad.train import ranks
 from tad.train.mixin import TADMixin
 
 SPEED = ("_runtime", "_samples_per_second", "_steps_per_second")
@@ -18,6 +19,12 @@ SPEED = ("_runtime", "_samples_per_second", "_steps_per_second")
 
 class DistillationTrainer(TADMixin, Trainer):
     """TADMixin and the transformers ``Trainer``; ``vocab_size`` is what both models share."""
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """The Trainer's, and FSDP2 on CPUs too."""
+        super().create_accelerator_and_postprocess()
+        ranks.shard_on_cpus(self.accelerator, self.args.fsdp_plugin_args)
+        self.is_fsdp_enabled = getattr(self.accelerator.state, "fsdp_plugin", None) is not None
 
     def targets(self, inputs: dict[str, Any]) -> Tensor:
         """The labels as they are, (B, N)."""

@@ -20,15 +20,15 @@ def one_thread():
 
 @pytest.fixture
 def tiny_llama():
-    """A function (seed, hidden size, vocabulary, **config) -> LlamaForCausalLM."""
+    """A function (seed, hidden size, vocabulary, layers, **config) -> LlamaForCausalLM."""
 
-    def make(seed: int, hidden: int = 32, vocabulary: int = VOCABULARY, **extra):
+    def make(seed: int, hidden: int = 32, vocabulary: int = VOCABULARY, layers: int = 2, **extra):
         torch.manual_seed(seed)
         config = LlamaConfig(
             vocab_size=vocabulary,
             hidden_size=hidden,
             intermediate_size=2 * hidden,
-            num_hidden_layers=2,
+            num_hidden_layers=layers,
             num_attention_heads=4,
             max_position_embeddings=64,
             initializer_range=0.2,

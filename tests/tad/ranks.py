@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
 import subprocess
 import sys
+import time
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 
@@ -29,3 +36,52 @@ def run_ranks(
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return [load_file(out / f"rank{rank}.safetensors") for rank in range(world)]
+
+
+def fork_ranks(work: Callable[[], None], world: int, *, dies: bool = False) -> None:
+    """Do ``work`` on ``world`` gloo ranks: forks of this process, which has the libraries loaded.
+
+    ``world`` 0 is a plain process, 1 the one rank that torchrun starts. As with torchrun, a rank
+    that fails takes the others with it; that fails the test, unless the work ``dies``.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    running = {_fork(work, rank, world, port) for rank in range(max(world, 1))}
+    failed, deadline = [], time.monotonic() + 600
+    while running:
+        for pid in list(running):
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if not done:
+                continue
+            running.remove(pid)
+            if status:
+                failed.append(os.waitstatus_to_exitcode(status))
+        if failed or time.monotonic() > deadline:
+            for pid in running:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+            break
+        time.sleep(0.02)
+    assert failed or not running, "ranks wait for each other"
+    assert bool(failed) == dies, f"exit codes of ranks: {failed}"
+
+
+def _fork(work: Callable[[], None], rank: int, world: int, port: int) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        AcceleratorState._reset_state(reset_partial_state=True)  # what tests before have left
+        torch.set_num_threads(1)
+        values = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
+        values |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
+        os.environ |= {name: str(value) for name, value in values.items()} if world else {}
+        work()
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)

@@ -157,15 +157,32 @@ def as_param(spec):
 
 
 def gpus(run):
-    """GPUs of a run: what its pair asks for where models come from the hub, else none."""
-    return SUITE.pairs[RunId.parse(run).pair].gpus if SUITE.pretraining is None else 0
+    """The most GPUs that a run takes where models come from the hub, else none."""
+    return SUITE.pairs[RunId.parse(run).pair].gpus.max if SUITE.pretraining is None else 0
 
 
-def launcher(wildcards):
-    """How a training starts: as a command, or one process a GPU."""
-    count = gpus(wildcards.run)
+def launcher(wildcards, resources):
+    """How a training on GPUs starts: as a command, or one process for each that the job is given.
+
+    That is the most that its pair takes, or fewer where `--resources gpu=` or `--set-resources`
+    says so. Taking ``resources`` keeps their number out of what Snakemake compares: it changes
+    none of the result. Raises WorkflowError for fewer than the pair asks for at least.
+    """
+    run, count = wildcards.run, max(int(resources.get("gpu", 0)), 1)
+    pair = RunId.parse(run).pair
+    least = SUITE.pairs[pair].gpus.min
+    if count < least:
+        raise WorkflowError(
+            f"run {run}: is given {count} GPUs, and {CONFIG}: pairs.{pair}.gpus asks for {least} "
+            f"at least; give it more (--resources gpu={least}), or lower that"
+        )
     several = ["torchrun", "--standalone", "--nproc-per-node", str(count), "-m", "tad"]
-    return several if count > 1 else ["tad"]
+    return several if count > 1 or spec_of(run).optimisation.sharding != "none" else ["tad"]
+
+
+def command(wildcards):
+    """How a training starts where models are made here."""
+    return ["tad"]
 
 
 def words_of_overrides(wildcards, output):

@@ -102,7 +102,7 @@ rule distill:
     params:
         config=CONFIG,
         overrides=words_of_overrides,
-        launch=launcher,
+        launch=launcher if SUITE.pretraining is None else command,
         spec=lambda w: as_param(spec_of(w.run)),
     shell:
         "{params.launch:q} run {wildcards.run:q} --config {params.config:q} {params.overrides:q}"

@@ -157,3 +157,63 @@ def test_the_paper_s_pool_and_matched_budget_are_clipped_to_its_sample():
         one = run_spec(paper, run)
         if run.stage == "scratch":
             assert one.optimisation.tokens <= held
+
+
+MACHINE = [
+    "pairs.phi2_1b.gpus=[1, 8]",
+    "pairs.phi2_1b.sharding=fsdp",
+    "stages.scratch.gradient_checkpointing=true",
+]
+
+
+def test_how_a_run_is_fitted_to_its_machine_is_no_part_of_what_it_is():
+    plain, fitted = load_suite(CONFIG / "paper.yaml"), load_suite(CONFIG / "paper.yaml", MACHINE)
+    one, other = spec(plain, "vanilla_kd", seed=0), spec(fitted, "vanilla_kd", seed=0)
+    assert (one.optimisation.sharding, one.optimisation.gradient_checkpointing) == ("none", False)
+    assert (other.optimisation.sharding, other.optimisation.gradient_checkpointing) == (
+        "fsdp",
+        True,
+    )
+    assert one.model_dump() == other.model_dump()
+    assert not {"sharding", "gradient_checkpointing"} & set(one.model_dump()["optimisation"])
+
+
+def test_a_pair_has_its_own_values_before_those_of_the_stage():
+    values = ["stages.math.sharding=fsdp", "pairs.phi3-4b_tinyllama.sharding=none"]
+    values += ["pairs.phi3-4b_tinyllama.micro_batch_size=2"]
+    suite = load_suite(CONFIG / "paper.yaml", values)
+    tiny, large = (
+        spec(suite, "rkl", "math", pair, seed=0).optimisation
+        for pair in ("phi3-4b_tinyllama", "phi3-14b_llama2-7b")
+    )
+    assert (tiny.sharding, tiny.micro_batch_size) == ("none", 2)
+    assert (large.sharding, large.micro_batch_size) == ("fsdp", 8)
+    odd = load_suite(CONFIG / "paper.yaml", ["pairs.phi2_1b.micro_batch_size=3"])
+    with pytest.raises(ConfigError, match=r"pairs.phi2_1b.micro_batch_size=3: .*batch_size=128"):
+        spec(odd, "rkl", seed=0)
+
+
+def test_the_teachers_precision_is_part_of_a_run_where_it_is_chosen():
+    suite = load_suite(CONFIG / "mini.yaml")
+    chosen = load_suite(CONFIG / "mini.yaml", ["stages.scratch.teacher_dtype=bfloat16"])
+    one, other = spec(suite, "vanilla_kd"), spec(chosen, "vanilla_kd")
+    assert "teacher_dtype" not in one.model_dump()
+    assert other.model_dump()["teacher_dtype"] == "bfloat16"
+    assert one.states is not None and other.states is None, "stored states are of another teacher"
+
+
+@pytest.mark.parametrize(
+    ("written", "range_"), [("2", (2, 2)), ("[1, 8]", (1, 8)), ("{min: 2, max: 4}", (2, 4))]
+)
+def test_gpus_are_a_number_or_a_range(written, range_):
+    gpus = (
+        load_suite(CONFIG / "paper.yaml", [f"pairs.phi2_1b.gpus={written}"]).pairs["phi2_1b"].gpus
+    )
+    assert (gpus.min, gpus.max) == range_
+
+
+@pytest.mark.parametrize("written", ["0", "[8, 1]", "[1, 2, 3]", "many", "{min: 1}", "true"])
+def test_a_range_that_is_none_is_told_in_one_line(written):
+    with pytest.raises(ConfigError, match=r"pairs\.phi2_1b\.gpus") as told:
+        load_suite(CONFIG / "paper.yaml", [f"pairs.phi2_1b.gpus={written}"])
+    assert "\n" not in str(told.value)

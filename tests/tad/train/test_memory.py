@@ -52,3 +52,25 @@ def test_more_rows_take_more_and_a_run_of_one_step_says_nothing(tmp_path, tiny_l
     small, large = (trained(tmp_path, tiny_llama, kd, True, micro=m)[0] for m in (8, 64))
     assert large > 1.5 * small
     assert trained(tmp_path, tiny_llama, kd, True, steps=1)[0] is None
+
+
+@pytest.mark.parametrize("method", [Method.of("tad", k=5, beta=2.0), Method("rkl")], ids=str)
+def test_layers_computed_again_change_no_bit_and_hold_less(tmp_path, tiny_llama, method):
+    """The loss takes the states from within a forward whose layers run twice."""
+    found = []
+    for again in (False, True):
+        model = tiny_llama(seed=0, layers=6)
+        if again:
+            model.activation_checkpointing_enable({"use_reentrant": False})
+        made = trainer(model, tmp_path, method, teacher=tiny_llama(seed=1), rows=Rows(64),
+                       micro=32, steps=2, hidden_cosine=True)  # fmt: skip
+        memory = StepMemory()
+        made.add_callback(memory)
+        made.train()
+        losses = [x["loss"] for x in made.state.log_history if "loss" in x]
+        held_out = made.evaluate()["eval_loss"]
+        weights = torch.cat([p.detach().flatten() for p in model.parameters()])
+        found.append((memory.peak, losses, held_out, weights))
+    (kept, *plain), (less, *computed) = found
+    assert plain[:2] == computed[:2] and torch.equal(plain[2], computed[2])
+    assert less < 0.7 * kept, (less, kept)

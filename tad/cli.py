@@ -16,6 +16,7 @@ from tad.command import PROJECT, STOPPED
 COMMANDS = {
     "distill": ("tad.distill.arguments", "distil your own teacher, on your own text"),
     "new": ("tad.experiment.new", "begin a suite of your own: a folder of configuration"),
+    "check": ("tad.check.command", "can a scale run? hub, disk, GPUs, tokenizers, before any job"),
     "run": ("tad.train.run", "distil one student of a suite: tad run STAGE/PAIR/METHOD/seedN"),
     "pretrain": ("tad.train.pretrain", "pre-train a teacher, or what a student starts from"),
     "convert": ("tad.models.packages", "keep a model that a package brings as safetensors"),

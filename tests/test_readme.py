@@ -40,6 +40,7 @@ STANDS_FOR = {
     "--tokens 300k --context 128": "--tokens 1k --context 32",
 }
 LONG = (
+    "make check",
     "make reproduce",
     "make test",
     "make report",
@@ -57,6 +58,7 @@ LONG = (
 ELSEWHERE = {
     "pip install": "changes the environment (tests/test_environment.py checks what is installed)",
     "source": "changes the shell",
+    "tad check": "asks the hub (tests/tad/check asks a stand-in)",
     "tad publish": "replaces committed results (tests/analysis/test_publish.py does it)",
 }
 ONES_OWN = "mylab/mine.yaml"

@@ -68,11 +68,18 @@ def _base(path: Path, name: Any) -> Path:
         raise ConfigError(f"{path}: extends: {name!r}: write a scale (smoke) or a path (base.yaml)")
     if name.endswith((".yaml", ".yml")):
         return path.parent / name
-    scales = {p.stem: p for p in (PROJECT / "config").glob("*.yaml") if p.stem != "experiments"}
+    return scale_file(name, f"{path}: extends: {name!r}")
+
+
+def scale_file(name: str, where: str) -> Path:
+    """The file of a scale: of config/ by its name, or the path that is given. Raises ConfigError,
+    which begins with ``where`` the name stands."""
+    if name.endswith((".yaml", ".yml")):
+        return Path(name)
+    others = ("experiments", "claims")
+    scales = {p.stem: p for p in (PROJECT / "config").glob("*.yaml") if p.stem not in others}
     if name not in scales:
-        raise ConfigError(
-            f"{path}: extends: {name!r} is no scale of config/ {allowed(name, scales)}"
-        )
+        raise ConfigError(f"{where} is no scale of config/ {allowed(name, scales)}")
     return scales[name]
 
 

@@ -12,14 +12,17 @@ import os
 import secrets
 import shutil
 import socket
+import stat
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel")
+SEARCHED = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 CGROUPS = Path("/sys/fs/cgroup")
 CONTROLLERS = ("memory", "cpuset", "freezer")
+GPUS = 8
 PATIENCE = 60.0
 """Seconds that a daemon may take to answer."""
 
@@ -45,10 +48,10 @@ SelectTypeParameters=CR_CPU_Memory
 SlurmdParameters=config_overrides
 ReturnToService=2
 KillWait=5
-MinJobAge=600
+MinJobAge=7200
 MpiDefault=none
 GresTypes=gpu
-NodeName={host} NodeAddr=127.0.0.1 CPUs=64 RealMemory=2000000 Gres=gpu:8 State=UNKNOWN
+NodeName={host} NodeAddr=127.0.0.1 CPUs=64 RealMemory=2000000 Gres=gpu:{gpus} State=UNKNOWN
 PartitionName=tests Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """
 CGROUP_CONF = """\
@@ -61,8 +64,7 @@ ConstrainRAMSpace=yes
 
 def missing() -> str:
     """Why there can be no cluster here; empty where there can."""
-    path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
-    lost = [name for name in PROGRAMS if shutil.which(name, path=path) is None]
+    lost = [name for name in PROGRAMS if shutil.which(name, path=SEARCHED) is None]
     if lost:
         return f"no Slurm here ({', '.join(lost)}): apt-get install munge slurmctld slurmd"
     return "" if os.getuid() == 0 else "slurmd starts jobs as root alone"
@@ -82,7 +84,7 @@ class Cluster:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.daemons: list[subprocess.Popen] = []
-        path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+        path = f"{folder}/bin:{SEARCHED}"
         self.environment = {**os.environ, "PATH": path, "SLURM_CONF": str(folder / "slurm.conf")}
         self.found = _slurm_cgroups()
 
@@ -94,7 +96,9 @@ class Cluster:
         key.chmod(0o400)
         files = [("key-file", "munge.key"), ("socket", "munge.socket"), ("seed-file", "munge.seed")]
         files += [("pid-file", "munge.pid"), ("log-file", "munge.log")]
-        self._daemon("munged", "-F", "--force", *(f"--{name}={self.folder / file}" for name, file in files))
+        self._daemon(
+            "munged", "-F", "--force", *(f"--{name}={self.folder / file}" for name, file in files)
+        )
         self._wait("munged", lambda: (self.folder / "munge.socket").exists())
         self._daemon("slurmctld", "-D", "-i")
         self._wait("slurmctld", lambda: "UP" in self.output("scontrol", "ping"))
@@ -102,11 +106,8 @@ class Cluster:
         self._wait("slurmd", lambda: self.output("sinfo", "-h", "-o", "%t").strip() == "idle")
 
     def _configure(self) -> None:
-        for name in ("state", "spool"):
+        for name in ("state", "spool", "bin"):
             (self.folder / name).mkdir()
-        (self.folder / "gpus").mkdir()
-        for number in range(8):
-            (self.folder / "gpus" / f"gpu{number}").touch()
         limited = not no_cgroups()
         values = {
             "host": socket.gethostname().partition(".")[0],
@@ -114,12 +115,22 @@ class Cluster:
             "folder": self.folder,
             "controller": _free_port(),
             "node": _free_port(),
+            "gpus": GPUS,
             "tracking": "cgroup" if limited else "linuxproc",
             "task": "cgroup" if limited else "none",
         }
         (self.folder / "slurm.conf").write_text(SLURM_CONF.format(**values))
-        gpus = f"Name=gpu File={self.folder}/gpus/gpu[0-7]\n"
-        (self.folder / "gres.conf").write_text(gpus)
+        # The plugin takes SLURM_CONF from srun, since other clusters have theirs in /etc.
+        srun = self.folder / "bin" / "srun"
+        real = shutil.which("srun", path=SEARCHED)
+        conf = self.folder / "slurm.conf"
+        srun.write_text(f'#!/bin/sh\nSLURM_CONF={conf} exec {real} "$@"\n')
+        srun.chmod(0o755)
+        gpus = self.folder / "gpus"
+        gpus.mkdir()
+        for number in range(GPUS):  # Slurm wants a device for each: those of /dev/null do
+            os.mknod(gpus / f"gpu{number}", stat.S_IFCHR | 0o600, os.stat(os.devnull).st_rdev)
+        (self.folder / "gres.conf").write_text(f"Name=gpu File={gpus}/gpu[0-{GPUS - 1}]\n")
         if limited:
             (self.folder / "cgroup.conf").write_text(CGROUP_CONF.format(cgroups=CGROUPS))
 

@@ -49,6 +49,7 @@ LONG = (
     "snakemake --config scale=mini",
     "snakemake -- findings",
     "snakemake --workflow-profile profiles/slurm",
+    "snakemake --cores 4 --config scale=paper",
     "tad distill --teacher Qwen",
 )
 """Run dry: what would be done is planned, and nothing done."""

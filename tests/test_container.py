@@ -1,4 +1,4 @@
-"""containers/Dockerfile without Docker: what it copies is there and enough, what it runs is make's."""
+"""containers/Dockerfile without Docker: it copies what is needed, and runs what make runs."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def cluster(tmp_path_factory) -> Iterator[Cluster]:
 class Submitted:
     """A running ``snakemake --workflow-profile profiles/slurm`` in a project's folder."""
 
-    def __init__(self, cluster: Cluster, project: Project, *words: str, profile: Path = PROFILE):
+    def __init__(self, cluster: Cluster, project: Project, *words: str, profile: Path):
         self.cluster, self.project = cluster, project
         self.screen = project.folder / "screen.txt"
         places = [Path(sys.executable).parent, cluster.environment["PATH"]]
@@ -74,17 +74,20 @@ class Submitted:
 
     def end(self) -> str:
         """Wait until all is done; what was printed. Fails where a job failed for good."""
-        try:
-            code = self.process.wait(SECONDS)
-        finally:
-            self.process.kill()
+        code = self.process.wait(SECONDS)
         told = self.screen.read_text()
         assert code == 0, told[-6000:]
         return told
 
+    def values(self, rule: str) -> list[dict[str, str]]:
+        """The same jobs as scontrol tells of them, its ``Key=value``."""
+        told = [self.cluster.output("scontrol", "show", "job", n) for n in self.jobs(rule, "%i")]
+        return [dict(w.split("=", 1) for w in text.split() if "=" in w) for text in told]
+
     def jobs(self, rule: str, form: str) -> list[str]:
         """Of all Slurm jobs of a rule in this project, oldest first, ``form`` of squeue."""
-        told = self.cluster.output("squeue", "-h", "--states=all", "-o", f"%Z|%k|%i|{form}")
+        asked = ("-h", "--states=all", "--noconvert", "-o", f"%Z|%k|%i|{form}")
+        told = self.cluster.output("squeue", *asked)
         found = [line.split("|", 3) for line in told.splitlines()]
         mine = [
             (int(number), rest)
@@ -92,3 +95,18 @@ class Submitted:
             if folder == str(self.project.folder) and comment.startswith(f"rule_{rule}_")
         ]
         return [rest.strip() for _, rest in sorted(mine)]
+
+
+@pytest.fixture
+def submit(cluster) -> Iterator[Callable[..., Submitted]]:
+    """``submit(project, *words)`` starts Snakemake, which ends with the test."""
+    started: list[Submitted] = []
+
+    def start(project: Project, *words: str, profile: Path = PROFILE) -> Submitted:
+        started.append(Submitted(cluster, project, *words, profile=profile))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.process.kill()
+        each.process.wait()

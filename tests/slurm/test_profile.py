@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from tests.slurm.cluster import no_cgroups
-from tests.slurm.conftest import PROFILE, Submitted
+from tests.slurm.conftest import PROFILE
 from tests.workflow.conftest import TINY, Project
 
 pytestmark = pytest.mark.slow
@@ -58,16 +58,25 @@ def odd(student, teacher, *, mask):
 """
 
 
-def odd(project: Project, loss: str) -> Project:
-    """The project with one run, of a loss of the user's own."""
+def odd(project: Project, loss: str, *, on_gpus: bool = False) -> Project:
+    """The project with one run, of a loss of the user's own.
+
+    ``on_gpus``: from a teacher that is not pre-trained here, which is when runs ask for GPUs.
+    """
     (project.folder / "odd_loss.py").write_text(loss)
     changes = {
         "methods": {"odd": {"divergence": "odd_loss:odd"}},
         "items": {"heldout": {"pairs": [PAIR], "methods": ["odd"]}},
         "select": {**TINY["select"], "items": ["heldout"], "methods": ["odd"]},
     }
+    done = Path(TEACHER).parent
+    if on_gpus:
+        (project.folder / done).rename(project.folder / "teacher")
+        model = {**TINY["models"]["qwen1.5-1.8b"], "checkpoints": {"final": {"path": "teacher"}}}
+        changes |= {"models": {"qwen1.5-1.8b": model}, "pretraining": None}
+        done = Path("work/tiny/data/general/qwen")
     project.config.write_text(yaml.safe_dump({**TINY, **changes}))
-    project.run(project.snakemake("--touch", "--", TEACHER))
+    project.run(project.snakemake("--touch", "--", str(done / "manifest.json")))
     return project
 
 
@@ -81,11 +90,9 @@ def slurm_logs(told: str, rule: str) -> list[Path]:
     return [Path(log) for log in re.findall(rf"^ +log: (\S+/rule_{rule}/\S+\.log)$", told, re.M)]
 
 
-def test_a_figure_of_the_smoke_scale(cluster, tmp_path):
-    project = Project(tmp_path)
-    submitted = Submitted(
-        *(cluster, project, "--config", "scale=smoke", f"override={CUT}", "--", "figure2")
-    )
+def test_a_figure_of_the_smoke_scale(submit, tmp_path):
+    words = ["--config", "scale=smoke", f"override={CUT}", "--", "figure2"]
+    submitted = submit(Project(tmp_path), *words)
     told = submitted.end()
     assert (tmp_path / "work/smoke/figures/figure2.png").stat().st_size > 1000
     assert "5/6  figures/figure2" in told
@@ -97,14 +104,14 @@ def test_a_figure_of_the_smoke_scale(cluster, tmp_path):
     assert not list((tmp_path / "tmp").glob("tad-warm*"))
 
 
-def test_a_run_killed_by_its_time_limit_resumes_to_the_same_bits(cluster, taught, tmp_path):
+def test_a_run_killed_by_its_time_limit_resumes_to_the_same_bits(cluster, submit, taught, tmp_path):
     straight = odd(taught.copy(tmp_path / "straight"), SLEEPS)
     (straight.folder / "slept").touch()
     straight.run(straight.python("tad", "run", ODD, "--config", "tiny.yaml"))
 
     project = odd(taught.copy(tmp_path / "killed"), SLEEPS)
     result = f"work/tiny/runs/{ODD}/manifest.json"
-    submitted = Submitted(cluster, project, "--config", "scale=tiny.yaml", "--", result)
+    submitted = submit(project, "--config", "scale=tiny.yaml", "--", result)
     submitted.wait_until((project.folder / "slept").exists)
     assert submitted.jobs("distill", "%T|%l") == ["RUNNING|7-00:00:00"]
     (job,) = submitted.jobs("distill", "%i")
@@ -121,8 +128,8 @@ def test_a_run_killed_by_its_time_limit_resumes_to_the_same_bits(cluster, taught
 
 
 @pytest.mark.skipif(bool(no_cgroups()), reason=no_cgroups())
-def test_a_run_out_of_memory_is_submitted_with_more(cluster, taught, tmp_path):
-    project = odd(taught.copy(tmp_path / "project"), EATS)
+def test_a_run_on_a_gpu_out_of_memory_is_submitted_with_more(submit, taught, tmp_path):
+    project = odd(taught.copy(tmp_path / "project"), EATS, on_gpus=True)
     profile = tmp_path / "profile"
     shutil.copytree(PROFILE, profile)
     text = (profile / "profile.yaml").read_text()
@@ -131,7 +138,7 @@ def test_a_run_out_of_memory_is_submitted_with_more(cluster, taught, tmp_path):
 
     result = f"work/tiny/runs/{ODD}/manifest.json"
     words = ["--config", "scale=tiny.yaml", "--", result]
-    submitted = Submitted(cluster, project, *words, profile=profile)
+    submitted = submit(project, *words, profile=profile)
     told = submitted.end()
 
     assert (project.folder / result).exists()
@@ -139,3 +146,5 @@ def test_a_run_out_of_memory_is_submitted_with_more(cluster, taught, tmp_path):
     assert states == ["OUT_OF_MEMORY|1500M", "COMPLETED|3000M"], told
     assert "SLURM status is: 'OUT_OF_MEMORY'" in told and "oom" in told.lower()
     assert all(log.is_file() for log in slurm_logs(told, "distill"))
+    for job in submitted.values("distill"):
+        assert (job["TresPerJob"], job["NumCPUs"], job["NumNodes"]) == ("gres:gpu:1", "8", "1")

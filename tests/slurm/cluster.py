@@ -7,6 +7,7 @@ they can be made; else jobs are tracked by their parents and memory is not limit
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import secrets
@@ -49,6 +50,7 @@ SlurmdParameters=config_overrides
 ReturnToService=2
 KillWait=5
 MinJobAge=7200
+FirstJobId={first}
 MpiDefault=none
 GresTypes=gpu
 NodeName={host} NodeAddr=127.0.0.1 CPUs=64 RealMemory=2000000 Gres=gpu:{gpus} State=UNKNOWN
@@ -115,6 +117,7 @@ class Cluster:
             "folder": self.folder,
             "controller": _free_port(),
             "node": _free_port(),
+            "first": 1000 * secrets.randbelow(10_000) + 1,  # cgroups of a machine go by job
             "gpus": GPUS,
             "tracking": "cgroup" if limited else "linuxproc",
             "task": "cgroup" if limited else "none",
@@ -147,9 +150,9 @@ class Cluster:
                 daemon.kill()
                 daemon.wait()
         for folder in _slurm_cgroups() - self.found:
-            for path in sorted(folder.rglob("*/"), reverse=True):
-                path.rmdir()
-            folder.rmdir()
+            for path in (*sorted(folder.rglob("*/"), reverse=True), folder):
+                with contextlib.suppress(OSError):  # of another cluster that has begun since
+                    path.rmdir()
 
     def output(self, *command: str) -> str:
         """What a command prints, to either stream; whether it succeeds is not asked."""

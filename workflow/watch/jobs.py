@@ -27,7 +27,7 @@ LOCKS = Path(".snakemake/locks")
 SLURM_LOGS = "slurm_logs"
 """The folder in .snakemake for what Slurm and Snakemake print on the node of a job."""
 
-KILLER = re.compile(r"(slurmstepd|srun|slurmd): (error|fatal): ")
+KILLER = re.compile(r"(slurmstepd|srun)(-\S+)?: (error|fatal): ")
 CAUSE = re.compile(r"(tad [a-z -]+: |workflow\.warm: |[\w.]*(Error|Exception|Interrupt)\b|Killed)")
 
 

@@ -238,7 +238,7 @@ def test_a_failed_job_shows_its_cause_and_its_log(tmp_path):
 
 def test_a_job_that_slurm_ended_shows_its_state_and_both_logs(tmp_path):
     log = put(tmp_path / "x.log", "step 7 of 9\n")
-    ended = "slurmstepd: error: *** JOB 8 ON n1 CANCELLED AT 1 DUE TO TIME LIMIT ***"
+    ended = "slurmstepd-n1: error: *** JOB 8 ON n1 CANCELLED AT 1 DUE TO TIME LIMIT ***"
     outer = put(tmp_path / "slurm_logs/8.log", f"rule distill:\n{ended}\nWorkflowError:\nOne job\n")
     said = "SLURM-job '8' failed, SLURM status is: 'TIMEOUT'. Detailed failure reason unavailable."
     values = {"rule_name": "distill", "output": ["work/smoke/runs/a/model.safetensors"]}

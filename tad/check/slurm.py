@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from tad.check.findings import Finding
-from tad.command import PROJECT
+from tad.command import PROJECT, optional
 
 PROFILE = Path("profiles/slurm/profile.yaml")
 UNSET = "CHANGE-ME"
@@ -50,7 +50,7 @@ def look_at_slurm(gpus: int, profile: Path | None = None) -> list[Finding]:
         return [Finding("ok", "Slurm", "not here: jobs run on this machine")]
     if not path.is_file():
         return [Finding("warning", "Slurm", f"{path}: missing", "write it, or start without it")]
-    asked = _asked(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    asked = _asked(_profile(path))
     try:
         partitions = _partitions()
     except (OSError, subprocess.SubprocessError) as error:
@@ -59,6 +59,9 @@ def look_at_slurm(gpus: int, profile: Path | None = None) -> list[Finding]:
         used = any(name != UNSET for name in asked.partitions)
         return [Finding("failure" if used else "warning", "Slurm", found, cure)]
     known = ", ".join(sorted(partitions)) or "none"
+    if not asked.partitions:
+        found = f"the default partition is taken (there are {known})"
+        return [Finding("ok", "Slurm", f"{found}; SBATCH_PARTITION names another")]
     findings = [_account(path) for name in asked.accounts if name == UNSET][:1]
     for name, minutes in asked.partitions.items():
         findings.append(_partition(path, name, minutes, gpus, partitions, known))
@@ -129,6 +132,13 @@ def _gpus(gres: str) -> int:
     """Of a node, from ``gpu:h100:8(S:0-1),shm:2``."""
     counts = re.findall(r"\bgpu(?::[^:,()]+)?:(\d+)", gres)
     return sum(map(int, counts))
+
+
+def _profile(path: Path) -> dict[str, Any]:
+    """The profile as Snakemake reads it: with the variables that it takes up, if it does."""
+    text = path.read_text(encoding="utf-8")
+    found = yaml.safe_load(text) or {}
+    return optional("yte").process_yaml(text) if found.get("__use_yte__") else found
 
 
 def _asked(profile: dict[str, Any]) -> Asked:

@@ -91,8 +91,9 @@ TARGET = str(config.get("root", ROOT))
 ENVIRONMENT = "../../environment.yml"
 
 # At small scales loading the libraries takes longer than a job: there `tad COMMAND` in a rule goes
-# to a process that has them and is forked (workflow/warm.py). It ends with this one.
-if SUITE.warm_jobs:
+# to a process that has them and is forked (workflow/warm.py). It ends with this one. Not within a
+# job of a cluster, which has a node, a time and memory of its own.
+if SUITE.warm_jobs and not workflow.remote_exec:
     os.environ.setdefault("TAD_WARM", str(os.getpid()))
     warm = shlex.quote(str(Path(workflow.basedir) / "workflow" / "warm.py"))
     shell.prefix(f'set -euo pipefail; tad() {{{{ command python {warm} tad "$@"; }}}}; ')

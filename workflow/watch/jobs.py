@@ -24,6 +24,10 @@ STATES = (FINISHED, RUNNING, FAILED, STOPPED, MISSING)
 LOCKS = Path(".snakemake/locks")
 """Not empty while a Snakemake works in this folder."""
 
+SLURM_LOGS = "slurm_logs"
+"""The folder in .snakemake for what Slurm and Snakemake print on the node of a job."""
+
+KILLER = re.compile(r"(slurmstepd|srun)(-\S+)?: (error|fatal): ")
 CAUSE = re.compile(r"(tad [a-z -]+: |workflow\.warm: |[\w.]*(Error|Exception|Interrupt)\b|Killed)")
 
 
@@ -66,6 +70,12 @@ def cause(log: Path) -> str | None:
     except OSError:
         return None
     return next((line.strip() for line in reversed(lines) if CAUSE.match(line)), None)
+
+
+def killer(log: Path) -> str | None:
+    """The last line in a log of Slurm's that says why it ended or refused a job; None for none."""
+    lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
+    return next((line.strip() for line in reversed(lines) if KILLER.match(line)), None)
 
 
 def told(log: Path) -> str:

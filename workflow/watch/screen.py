@@ -20,7 +20,7 @@ from typing import Any
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from workflow.watch.headline import headline
-from workflow.watch.jobs import duration, told
+from workflow.watch.jobs import SLURM_LOGS, duration, killer, told
 
 TOLD = (
     LogEvent.PROGRESS,
@@ -146,10 +146,13 @@ class Screen(logging.Handler):
         return place.as_posix().removeprefix(f"{self.root}/")
 
     def _failed(self, job: dict[str, Any]) -> None:
-        logs = [Path(log.split(" (")[0]) for log in job["log"]]
+        """The job, what Slurm says of it, and each log with why it failed, as far as it says."""
         self._print(f"FAILED  {self._place(job)}")
-        for log in logs:
-            self._print(f"        {told(log)}\n        log: {log}")
+        if said := re.match(r"SLURM-job .*?SLURM status is: '\w+'", job.get("rule_msg") or ""):
+            self._print(f"        {said[0]}")
+        for log in (Path(log.split(" (")[0]) for log in job["log"]):
+            why = killer(log) if SLURM_LOGS in log.parts else told(log)
+            self._print(f"        {why}\n        log: {log}" if why else f"        log: {log}")
 
     def _print(self, text: str) -> None:
         print(text, file=self.stream, flush=True)

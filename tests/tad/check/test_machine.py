@@ -194,3 +194,16 @@ def test_no_slurm(monkeypatch, tmp_path):
 )
 def test_limits_are_read(text, minutes):
     assert slurm._minutes(text) == minutes
+
+
+def test_the_partition_of_the_committed_profile_is_that_of_slurms_own_variables(
+    cluster, monkeypatch
+):
+    for name in ("SBATCH_ACCOUNT", "SBATCH_PARTITION"):
+        monkeypatch.delenv(name, raising=False)
+    cluster(ROWS)  # puts the stand-in of sinfo on the path
+    (line,) = (finding.line() for finding in slurm.look_at_slurm(2))
+    assert line.startswith("ok") and "the default partition is taken (there are cpu, gpu)" in line
+    monkeypatch.setenv("SBATCH_PARTITION", "gpus")
+    (line,) = (finding.line() for finding in slurm.look_at_slurm(2))
+    assert line.startswith("failure") and "no such partition here" in line

@@ -236,6 +236,21 @@ def test_a_failed_job_shows_its_cause_and_its_log(tmp_path):
     ]
 
 
+def test_a_job_that_slurm_ended_shows_its_state_and_both_logs(tmp_path):
+    log = put(tmp_path / "x.log", "step 7 of 9\n")
+    ended = "slurmstepd-n1: error: *** JOB 8 ON n1 CANCELLED AT 1 DUE TO TIME LIMIT ***"
+    outer = put(tmp_path / "slurm_logs/8.log", f"rule distill:\n{ended}\nWorkflowError:\nOne job\n")
+    said = "SLURM-job '8' failed, SLURM status is: 'TIMEOUT'. Detailed failure reason unavailable."
+    values = {"rule_name": "distill", "output": ["work/smoke/runs/a/model.safetensors"]}
+    values |= {"rule_msg": said, "log": [str(log), str(outer)]}
+    out = StringIO()
+    screen.Screen("work/smoke", out).handle(event(LogEvent.JOB_ERROR, **values))
+    head, state, last, own, why, other = [line.strip() for line in out.getvalue().splitlines()]
+    assert (head, state) == ("FAILED  runs/a", said.partition(".")[0])
+    assert "step 7 of 9" in last and own == f"log: {log}"
+    assert (why, other) == (ended, f"log: {outer}")
+
+
 def test_a_fault_of_the_screen_does_not_end_the_work(monkeypatch):
     monkeypatch.setattr(logging, "raiseExceptions", False)
     screen.Screen("work/smoke", StringIO()).handle(event(LogEvent.RUN_INFO))

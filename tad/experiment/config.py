@@ -48,6 +48,7 @@ class Suite(Strict):
     max_epochs: Positive = 1.0
     warm_jobs: bool = False
     teacher_states_gb: Annotated[float, Field(ge=0)] = 0.0
+    rehearses: str | None = None
     select: Select
     corpora: dict[str, Corpus]
     instructions: dict[str, Instructions] = {}
@@ -61,6 +62,11 @@ class Suite(Strict):
     items: dict[str, Item]
     methods: dict[str, CustomMethod] = {}
     evaluation: Evaluation = Evaluation()
+
+    @property
+    def is_paper(self) -> bool:
+        """Whether it runs the paper's own models, or rehearses that (``tad rehearse``)."""
+        return (self.rehearses or self.scale) == "paper"
 
     def runs(self, item: str | None = None) -> list[RunId]:
         """The runs this scale trains, for one item or for all selected ones, without repeats.

@@ -41,6 +41,7 @@ STANDS_FOR = {
 }
 LONG = (
     "make reproduce",
+    "make rehearsal",
     "make test",
     "make report",
     "make figures",

@@ -97,14 +97,16 @@ class Project:
             *(arguments or ("--", "all")),
         ]
 
-    def run(self, command: list[str], ok: bool = True) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, command: list[str], ok: bool = True, timeout: float = 300
+    ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             command,
             cwd=self.folder,
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=timeout,
             check=False,
         )
         if ok:

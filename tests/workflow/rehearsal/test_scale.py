@@ -122,6 +122,12 @@ def test_what_is_published_is_known_of_every_model_of_the_paper(paper):
         assert model.source in published()["sources"], model.source
 
 
+def test_teachers_are_measured_on_text_in_their_own_tokens(paper):
+    for teacher in paper.teachers("figure2"):
+        packer = paper.tokenizers[paper.models[teacher].tokenizer].hub
+        assert packer == paper.models[teacher].checkpoints["final"].hub
+
+
 def test_a_scale_of_ones_own_is_rehearsed_too(project, monkeypatch):
     monkeypatch.chdir(project.folder)
     mine = project.folder / "mine.yaml"

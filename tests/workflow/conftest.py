@@ -97,16 +97,14 @@ class Project:
             *(arguments or ("--", "all")),
         ]
 
-    def run(
-        self, command: list[str], ok: bool = True, timeout: float = 300
-    ) -> subprocess.CompletedProcess[str]:
+    def run(self, command: list[str], ok: bool = True) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             command,
             cwd=self.folder,
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=timeout,
+            timeout=900,
             check=False,
         )
         if ok:

@@ -12,7 +12,7 @@ CONFIG := $(if $(filter %.yaml,$(SCALE)),$(SCALE),config/$(SCALE).yaml)
 SET := scale=$(SCALE) $(if $(OVERRIDE),override="$(OVERRIDE)")
 SAME := --config $(CONFIG) $(foreach word,$(OVERRIDE),-o '$(word)')
 
-.PHONY: help setup reproduce rehearsal figures publish report bench test test-slow lint lock schema
+.PHONY: help setup reproduce rehearsal figures publish report bench gpu-check test test-slow lint lock schema
 
 help:
 	@echo 'make setup       .venv with the exact packages of requirements.lock'
@@ -22,6 +22,7 @@ help:
 	@echo 'make publish     copy records, tables and figures of work/SCALE to results/SCALE'
 	@echo 'make report      how work/SCALE was made: Snakemake'\''s report of its jobs'
 	@echo 'make bench       time and memory of the losses, as tables'
+	@echo 'make gpu-check   losses, attention, ranks on this GPU (or CPU): work/gpu_check.md'
 	@echo 'make test        the test suite; make test-slow the long ones'
 	@echo 'make lint        ruff, snakefmt, snakemake --lint'
 	@echo 'make schema      config/schema.json anew from tad/experiment/schema.py'
@@ -60,6 +61,9 @@ publish: setup
 
 bench: setup
 	$(RUN) python benchmarks/losses.py suite
+
+gpu-check: setup
+	$(RUN) python -m benchmarks.gpu_check
 
 # One thread a worker: two workers of two threads each wait for one another on two cores.
 test: setup

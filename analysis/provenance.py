@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.kinds import read_record
 from analysis.writing.render import Table
 from tad.experiment.config import Suite
-from tad.records import read_json
 from workflow.items import all_records
 
 HOLDERS = ("provenance", "generation")
@@ -25,12 +25,13 @@ def states(root: Path, files: Iterable[str | Path]) -> Counter[State]:
     """How many of the JSON records below ``root`` come from each state; those not there count for
     nothing, and files beside a record are its. Raises RecordError for a broken one."""
     paths = [root / name for name in files if str(name).endswith(".json")]
-    return Counter(_state(read_json(path)) for path in paths if path.is_file())
+    return Counter(_state(read_record(path)) for path in paths if path.is_file())
 
 
 def _state(record: dict[str, Any]) -> State:
     holders = [record, *(record.get(key) or {} for key in HOLDERS)]
-    git = next((holder["git"] for holder in holders if holder.get("git")), None)
+    holder = next((holder for holder in holders if "git" in holder), record)
+    git = holder["git"]  # None outside of a checkout; a record that lacks it is damaged
     return (git["commit"], bool(git["dirty"])) if git else ("", True)
 
 

@@ -18,13 +18,14 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from analysis.kinds import read_record
 from analysis.provenance import fault, states
 from analysis.report import findings
 from analysis.results import PROJECT
 from tad.command import UserError, command_line, exit_code
 from tad.experiment.config import load_suite, scale_options
 from tad.experiment.layers import config_files
-from tad.records import provenance, read_json, write_json
+from tad.records import provenance, write_json
 from workflow.items import DESIGN, FINDINGS, all_records
 
 PAGE = FINDINGS.files[0]
@@ -106,7 +107,7 @@ def redrawn(scale: str, root: Path = Path()) -> Path:
     target = root / "results" / scale
     if not (target / "manifest.json").is_file():
         raise PublishError(f"{target}: not published; run make publish SCALE={scale} first")
-    manifest = read_json(target / "manifest.json")
+    manifest = read_record(target / "manifest.json")
     records = {
         name: of_file
         for name, of_file in manifest["files"].items()

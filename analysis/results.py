@@ -16,13 +16,14 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from analysis.kinds import read_record
 from tad.command import command_line, exit_code
 from tad.experiment.config import Suite, load_suite, scale_options
 from tad.experiment.layout import Layout
 from tad.experiment.run_id import RunId
 from tad.experiment.specs import last_checkpoint
 from tad.methods import Method
-from tad.records import RecordError, read_json, read_json_lines, write_text
+from tad.records import RecordError, read_json_lines, write_text
 
 PROJECT = Path(__file__).parents[1]
 TASKS = {
@@ -165,7 +166,7 @@ def run_keys(run: RunId) -> dict[str, Any]:
 
 
 def _metrics(path: Path) -> list[dict[str, Any]]:
-    record = read_json(path)
+    record = read_record(path)
     if not record.get("metrics"):
         raise RecordError(f"{path}: has no key 'metrics'; delete it and rerun")
     rows = []

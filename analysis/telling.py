@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from analysis.kinds import read_record
 from tad.experiment.config import Suite
 from tad.experiment.layout import Layout
 from tad.experiment.specs import last_checkpoint
-from tad.records import read_json
 
 LEVEL = 0.05
 
@@ -29,7 +29,7 @@ def teacher_records(suite: Suite, layout: Layout, item: str, pair: str, kind: st
     seeds = [run.seed for run in suite.runs(item) if run.pair == pair] or [suite.seeds[0]]
     models = dict.fromkeys(suite.teacher(pair, seed) for seed in seeds)
     folders = [layout.model(model, last_checkpoint(suite, model)) for model in models]
-    return [read_json(folder / kind) for folder in folders]
+    return [read_record(folder / kind) for folder in folders]
 
 
 def telling(teachers: Sequence[Record]) -> list[str]:

@@ -29,6 +29,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from tad import divergences
 from tad.fused import Head, distillation_loss
@@ -49,26 +50,36 @@ FUSED = {
 class Batch:
     """Random hidden states and heads whose logits have the spread of a language model's."""
 
-    def __init__(self, tokens: int, vocab: int, hidden: int, dtype: torch.dtype, sequence: int):
+    def __init__(
+        self,
+        tokens: int,
+        vocab: int,
+        hidden: int,
+        dtype: torch.dtype,
+        sequence: int,
+        device: str = "cpu",
+    ):
         g = torch.Generator().manual_seed(0)
         sequence = min(sequence, tokens)
         shape = (tokens // sequence, sequence, hidden)
-        self.student, self.teacher = (torch.randn(shape, generator=g).to(dtype) for _ in range(2))
+        to = {"device": device, "dtype": dtype}
+        self.student, self.teacher = (torch.randn(shape, generator=g).to(**to) for _ in range(2))
         self.student_head, self.teacher_head = (
-            (torch.randn(vocab, hidden, generator=g) * 3 / hidden**0.5).to(dtype) for _ in range(2)
+            (torch.randn(vocab, hidden, generator=g) * 3 / hidden**0.5).to(**to) for _ in range(2)
         )
         self.leaves = [self.student.requires_grad_(), self.student_head.requires_grad_()]
-        self.labels = torch.randint(vocab, shape[:2], generator=g)
+        self.labels = torch.randint(vocab, shape[:2], generator=g).to(device)
 
     def logits(self):
         return self.student @ self.student_head.t(), self.teacher @ self.teacher_head.t()
 
 
 def floor(batch: Batch) -> Callable[[], object]:
-    """The products alone. In float32 always: a processor may have no others worth the name."""
-    flat = [x.detach().flatten(0, 1).float() for x in (batch.student, batch.teacher)]
-    weight, other = batch.student_head.detach().float(), batch.teacher_head.float()
-    logits = torch.empty(len(flat[0]), len(weight))
+    """The products alone. On a CPU in float32: a processor may have no others worth the name."""
+    dtype = batch.student.dtype if batch.student.is_cuda else torch.float32
+    flat = [x.detach().flatten(0, 1).to(dtype) for x in (batch.student, batch.teacher)]
+    weight, other = batch.student_head.detach().to(dtype), batch.teacher_head.to(dtype)
+    logits = flat[0].new_empty(len(flat[0]), len(weight))
     results = torch.empty_like(flat[0]), torch.empty_like(weight)
 
     def products():
@@ -117,10 +128,30 @@ def trl(beta: float):
     return jsd
 
 
+def trl_gold(beta: float):
+    from trl.experimental.gold import GOLDTrainer
+
+    def jsd(student, teacher, labels):
+        return GOLDTrainer.generalized_jsd_loss(student, teacher, labels, beta=beta)
+
+    return jsd
+
+
+def liger(batch: Batch) -> Tensor:
+    """Liger's divergence from hidden states; no CLM."""
+    from liger_kernel.chunked_loss import LigerFusedLinearJSDLoss
+
+    loss = LigerFusedLinearJSDLoss(weight_hard_loss=0.0, weight_soft_loss=1.0, beta=0.5)
+    states, other = (x.flatten(0, 1) for x in (batch.student, batch.teacher))
+    heads = batch.student_head, batch.teacher_head
+    return loss(states, heads[0], other, heads[1], batch.labels.flatten(), None, None)
+
+
 LOGITS = {
     "kl_div": lambda: kl_div,
     "trl_jsd_0": lambda: trl(0),
     "trl_jsd_0.5": lambda: trl(0.5),
+    "trl_gold_0": lambda: trl_gold(0),
     "naive_tad": lambda: naive_tad,
     "reference_tad": lambda: reference_tad,
 }
@@ -129,6 +160,8 @@ TITLES = {
     "kl_div": "plain KL, `F.kl_div`",
     "trl_jsd_0": "TRL `generalized_jsd_loss`, beta 0",
     "trl_jsd_0.5": "TRL `generalized_jsd_loss`, beta 0.5",
+    "trl_gold_0": "TRL GOLD `generalized_jsd_loss`, beta 0",
+    "liger": "Liger `LigerFusedLinearJSDLoss`, beta 0.5",
     "naive_tad": "naive tail-aware + CLM",
     "reference_tad": "reference tail-aware + CLM (`tad.divergences`)",
     **{name: f"**fused {name.upper()}" + " + CLM**" * (name != "clm") for name in FUSED},
@@ -158,19 +191,26 @@ def operation(name: str, batch: Batch, budget: float) -> Callable[[], object]:
                 compiled=bool(compiled),
             ).total
 
+    elif name == "liger":
+
+        def value():
+            return liger(batch)
+
     else:
         loss = LOGITS[name]()
 
         def value():
             return loss(*batch.logits(), batch.labels)
 
-        if compiled:
-            value = torch.compile(value, dynamic=False)
+    if compiled and name in LOGITS:
+        value = torch.compile(value, dynamic=False)
 
     def run():
         for leaf in batch.leaves:
             leaf.grad = None
-        value().backward()
+        found = value()
+        found.backward()
+        return found.detach()
 
     return run
 

@@ -6,8 +6,8 @@
 In: model folders (or hub ids) and a packed corpus in their tokens. Out: a record with NLL, KL,
 reverse KL, tail mass alpha_K and mode mismatch on the validation split; without ``--teacher`` of
 the model alone (Figure 2). Every value is the mean over tokens with the standard error of the mean
-over sequences, in nats or as a share. ``--calibration`` writes the record of ``tad eval
-calibration`` too.
+over sequences, in nats or as a share; NLL and both divergences are kept document by document too,
+for tests over documents. ``--calibration`` writes the record of ``tad eval calibration`` too.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ from tad.records import provenance, write_json
 
 TOP_K = (1, 2, 5, 10, 20, 50)
 """The K of the tail masses alpha_K (Figure 2)."""
+
+BY_DOCUMENT = ("nll", "kl", "reverse_kl")
+"""What is kept document by document."""
 
 
 def token_metrics(
@@ -104,6 +107,53 @@ class SequenceMeans:
         return result
 
 
+class DocumentMeans:
+    """Means over the tokens of each document, of per-token values that come row by row.
+
+    With ``eos`` rows follow one another in a text whose documents end with that token each, so that
+    a document may go on in the next row; without it every row is a document.
+    """
+
+    def __init__(self, eos: int | None = None) -> None:
+        self._eos, self._seen = eos, 0
+        self._parts: list[tuple[int, dict[str, Tensor]]] = []
+
+    def update(self, values: dict[str, Tensor], inputs: Tensor, mask: Tensor) -> None:
+        """Add the next rows: values (B, N), the tokens ``inputs`` (B, N) whose followers they are
+        of, and which of them count, ``mask`` (B, N)."""
+        inputs, mask = inputs.cpu(), mask.cpu()
+        if self._eos is None:
+            numbers = torch.arange(len(inputs))[:, None].expand_as(inputs)
+            seen = len(inputs)
+        else:  # what follows an end-of-text token is of the next document
+            numbers = (inputs == self._eos).flatten().cumsum(0).view_as(inputs)
+            seen = int(numbers[-1, -1])
+        chosen = numbers[mask]
+        sums = {"tokens": torch.bincount(chosen, minlength=seen + 1).double()}
+        for name in BY_DOCUMENT:
+            if name in values:
+                weights = values[name].cpu()[mask].double()
+                sums[name] = torch.bincount(chosen, weights=weights, minlength=seen + 1)
+        self._parts.append((self._seen, sums))
+        self._seen += seen
+
+    def compute(self) -> dict[str, str]:
+        """``tokens`` of each document and its mean of each value, as numbers between blanks.
+
+        A document without a token that counts is left out. Text, because a line for each of ten
+        thousand numbers would bury the rest of the record.
+        """
+        totals = {name: torch.zeros(self._seen + 1).double() for name in self._parts[0][1]}
+        for first, sums in self._parts:
+            for name, part in sums.items():
+                totals[name][first : first + len(part)] += part
+        counts = totals.pop("tokens")
+        there = counts > 0
+        means = {name: (total[there] / counts[there]).tolist() for name, total in totals.items()}
+        told = {name: " ".join(f"{value:.7g}" for value in of) for name, of in means.items()}
+        return {"tokens": " ".join(f"{count:.0f}" for count in counts[there].tolist())} | told
+
+
 @torch.no_grad()
 def held_out(
     model: nn.Module,
@@ -114,20 +164,22 @@ def held_out(
     batch_size: int = 16,
     sequences: int | None = None,
     bos: int | None = None,
+    eos: int | None = None,
     calibration: FullECE | None = None,
     calibrated: int = 0,
 ) -> dict[str, Any]:
     """The record of one model on ``data`` (all of it, or the first ``sequences``).
 
     ``shared`` leading vocabulary entries are compared with the teacher's; ``bos`` is the token
-    that the tokenizer's template begins a text with. ``calibration`` is given the logits of the
+    that the tokenizer's template begins a text with, ``eos`` the one that ends each document of a
+    packed text (``DocumentMeans``). ``calibration`` is given the logits of the
     first ``calibrated`` sequences. Logits exist of a few positions at a time. Raises RowsError for
     too few sequences.
     """
     if sequences is not None and not calibrated <= sequences <= len(data):
         least = f", and the calibration needs {calibrated}" if calibrated else ""
         raise RowsError(f"--sequences {sequences}: the validation split has {len(data)}{least}")
-    means, tokens, found = SequenceMeans(), 0, 0
+    means, documents, tokens, found = SequenceMeans(), DocumentMeans(eos), 0, 0
     for numbers, batch in batches(data, batch_size, sequences or len(data), "held-out"):
         labels, inputs = batch["labels"].to(model.device), batch["input_ids"].to(model.device)
         states, head = last_states(model, input_ids=inputs, use_cache=False)
@@ -148,6 +200,7 @@ def held_out(
             for name, value in metrics.items():
                 values.setdefault(name, torch.zeros_like(labels, dtype=value.dtype))[part] = value
         means.update(values, labels != IGNORE)
+        documents.update(values, inputs, labels != IGNORE)
         tokens += int((labels != IGNORE).sum())
         found += 0 if bos is None else int((inputs == bos).sum())
     return {
@@ -158,6 +211,7 @@ def held_out(
         "bos_expected": bos is not None,
         "bos_found": found,
         "metrics": means.compute(),
+        "documents": documents.compute(),
     }
 
 
@@ -191,6 +245,7 @@ def write_records(options: argparse.Namespace) -> None:
         batch_size=options.batch_size,
         sequences=options.sequences,
         bos=bos,
+        eos=data.eos_id if isinstance(data, PackedTokens) else None,
         calibration=metric,
         calibrated=calibrated,
     )

@@ -47,6 +47,7 @@ LONG = (
     "make figures",
     "make publish",
     "make bench",
+    "make gpu-check",
     "snakemake --config scale=mini",
     "snakemake -- findings",
     "snakemake --workflow-profile profiles/slurm",

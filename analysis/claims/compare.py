@@ -2,7 +2,7 @@
 
 One finding is for the mean over pairs (scope ``all``); where there are several, each has its own.
 Two methods are compared on the same seeds, so with the same teacher, data and initialisation, and
-in benchmarks on the same items.
+in benchmarks on the same items. Where there is one seed, the same items or documents are resampled.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ from analysis.claims.evidence import Evidence, Runs
 from analysis.claims.metrics import LOSS, Metric, NotTestable, eval_points, kl_at
 from analysis.claims.statistics import ALL, Estimate, Finding, Part, estimate, find
 from analysis.paired import paired_items
+from analysis.resampled import NotResampledError, Resampled, difference
 from analysis.results import TASKS, row_name, teacher_frame
 from analysis.scaling_law.budgets import ITEM, Curve, Prediction, curves
 from tad.experiment.run_id import RunId
@@ -45,15 +47,18 @@ class Asked:
     within: float | None = None
     counts: float = math.nan
 
-    def parts(self, what: str, estimates: dict[str, Estimate], ratio: bool) -> list[Part]:
-        """What must hold of the estimates; nothing where there are none."""
+    def parts(
+        self, what: str, estimates: dict[str, Estimate], ratio: bool, **sampled: Any
+    ) -> list[Part]:
+        """What must hold of the estimates; nothing where there are none. ``sampled`` as in Part."""
         bound = self.margin if self.within is None else self.within
         bound = math.log1p(bound / 100) if ratio else bound
         if not estimates:
             return []
         if self.within is None:
-            return [Part(what, estimates, self.sign, -self.sign * bound)]
-        return [Part(what, estimates, -1, bound), Part(what, estimates, 1, -bound)]
+            return [Part(what, estimates, self.sign, -self.sign * bound, **sampled)]
+        both = ((-1, bound), (1, -bound))
+        return [Part(what, estimates, sign, end, **sampled) for sign, end in both]
 
 
 # --- Two methods on the same seeds ---------------------------------------------------------------
@@ -171,7 +176,12 @@ def _parts(
 ) -> list[Part]:
     """What must hold of two methods; nothing where no pair runs both."""
     what = f"{row_name(ours)} − {row_name(theirs)}: {metric.name}"
-    return asked.parts(what, differences(evidence, metric, runs, ours, theirs), metric.ratio)
+    estimates = differences(evidence, metric, runs, ours, theirs)
+    sampled: dict[str, Any] = {}
+    if any(each.n == 1 for each in estimates.values()):
+        found, why = resampled(evidence, metric, runs, ours, theirs)
+        sampled = {"sampled": found, "unsampled": why}
+    return asked.parts(what, estimates, metric.ratio, **sampled)
 
 
 def _findings(
@@ -238,6 +248,25 @@ def differences(
         known = item_error(evidence, list(couples.values()), on_pair.tasks) if metric.items else 0.0
         found[pair] = estimate(_gaps(evidence, on_pair, couples), known)
     return found
+
+
+def resampled(
+    evidence: Evidence, metric: Metric, runs: Runs, ours: str, theirs: str
+) -> tuple[dict[str, Resampled], str]:
+    """The same by pair as ``differences``, over the items or documents that the runs were measured
+    on, and why a pair has none."""
+    found, why = {}, ""
+    for pair, couples in _couples(evidence, runs, ours, theirs).items():
+        on_pair = _on_pair(evidence, metric, pair, couples)
+        if on_pair is None:
+            continue
+        mean = float(_gaps(evidence, on_pair, couples).mean())
+        try:
+            samples = [[evidence.sample(f, on_pair) for f in both] for both in couples.values()]
+            found[pair] = difference(mean, samples, on_pair.tasks, ratio=metric.ratio)
+        except NotResampledError as reason:
+            why = why or str(reason)
+    return found, why
 
 
 def _on_pair(evidence: Evidence, metric: Metric, pair: str, couples: Couples) -> Metric | None:

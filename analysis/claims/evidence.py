@@ -12,13 +12,15 @@ from typing import Any
 import pandas as pd
 
 from analysis.claims.metrics import Metric, NotTestable
+from analysis.kinds import read_record
 from analysis.paired import read_items
+from analysis.resampled import NotResampledError, Sample
 from analysis.telling import telling
 from tad.experiment.config import Suite
 from tad.experiment.layout import Layout
 from tad.experiment.run_id import RunId
 from tad.experiment.specs import last_checkpoint
-from tad.records import RecordError, read_json, read_json_lines
+from tad.records import RecordError, read_json_lines
 from workflow.items import OF_EVERY_RUN, RECORDS
 
 Runs = dict[str, dict[str, list[RunId]]]
@@ -31,7 +33,7 @@ class Evidence:
 
     suite: Suite
     root: Path
-    _contents: dict[Path, Any] = field(default_factory=dict, repr=False)
+    _contents: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def runs(self, items: Sequence[str], record: str) -> Runs:
         """Runs that have ``record`` because a selected one of ``items`` asks for it.
@@ -79,10 +81,20 @@ class Evidence:
         points = [(model, last_checkpoint(self.suite, model)) for model in models]
         return telling([self.content(self.layout.model(*point) / record) for point in points])
 
+    def sample(self, folder: Path, metric: Metric) -> Sample:
+        """A metric of a run item by item, document by document, read once. Raises UserError for a
+        broken record, NotResampledError for one number a run."""
+        if metric.sample is None:
+            raise NotResampledError(f"{metric.record} has one number of it a run")
+        key = (folder, metric.sample)
+        if key not in self._contents:
+            self._contents[key] = metric.sample(folder)
+        return self._contents[key]
+
     def content(self, path: Path) -> Any:
         """A record, read once. Raises RecordError."""
         if path not in self._contents:
-            read = read_json_lines if path.suffix == ".jsonl" else read_json
+            read = read_json_lines if path.suffix == ".jsonl" else read_record
             self._contents[path] = read(path)
         return self._contents[path]
 

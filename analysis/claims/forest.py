@@ -14,8 +14,10 @@ from analysis.claims.listed import PRIMARY
 from analysis.claims.statistics import (
     CONTRADICTED,
     DEPENDS,
+    HERE,
     LEVEL,
     NOT_TESTABLE,
+    ONE_RUN,
     SAME,
     SUPPORTED,
     UNDECIDED,
@@ -32,11 +34,14 @@ LOOKS = {
     SUPPORTED: ("#0072B2", "o", True),
     CONTRADICTED: ("#D55E00", "X", True),
     SAME: ("#009E73", "s", True),
+    HERE[SUPPORTED]: ("#0072B2", "o", False),
+    HERE[CONTRADICTED]: ("#D55E00", "X", False),
+    HERE[SAME]: ("#009E73", "s", False),
     UNDECIDED: (style.GREY, "o", False),
     DEPENDS: ("#CC79A7", "D", False),
     NOT_TESTABLE: (style.GREY, "|", True),
 }
-"""Colour, marker and whether it is filled, by verdict."""
+"""Colour, marker and whether it is filled, by verdict; what rests on one run is hollow."""
 
 COLUMNS = ["family", "id", "statistic", "unit", "effect", "low", "high", "margin", "p_adjusted",
            "verdict"]  # fmt: skip
@@ -151,8 +156,17 @@ def _legend(page: Figure, rows: pd.DataFrame) -> None:
             handles.append(Line2D([], [], color=color, marker=marker, markerfacecolor=face, ls="",
                                   label=f"{verdict} ({count})"))  # fmt: skip
     page.legend(handles=handles, loc="outside lower center", ncols=3,
-                title=f"bars: 95% intervals; verdicts: corrected p < {LEVEL:g}",
+                title=f"bars: 95% intervals{over(rows)}; verdicts: corrected p < {LEVEL:g}",
                 title_fontsize=7)  # fmt: skip
+
+
+def over(rows: pd.DataFrame) -> str:
+    """What the intervals are over, where that is not seeds."""
+    one_run = rows.loc[rows["low"].notna(), "of"].str.endswith(ONE_RUN)
+    if not one_run.any():
+        return ""
+    some = "" if one_run.all() else ", some"
+    return f"{some} over items or documents{ONE_RUN}, not over seeds"
 
 
 def _left_out(numbers: pd.DataFrame, *, primary: bool) -> str:

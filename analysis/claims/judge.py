@@ -29,9 +29,11 @@ from analysis.claims.statistics import (
     ALL,
     CONTRADICTED,
     DEPENDS,
+    HERE,
     LEVEL,
     MIN_SEEDS,
     NOT_TESTABLE,
+    ONE_RUN,
     SAME,
     SUPPORTED,
     UNDECIDED,
@@ -41,13 +43,33 @@ from analysis.claims.statistics import (
     verdict,
 )
 from analysis.provenance import alert
+from analysis.resampled import DRAWS
 from analysis.results import draw_command
 from analysis.writing.render import Table, blocks
 from tad.experiment.config import Suite
 
-VERDICTS = (SUPPORTED, CONTRADICTED, SAME, UNDECIDED, DEPENDS, NOT_TESTABLE)
-ASIDE = ("Family", "Where", "In words", "Pair by pair", "Statistic", "Margin", "p, same", "n")
+VERDICTS = (SUPPORTED, CONTRADICTED, SAME, *HERE.values(), UNDECIDED, DEPENDS, NOT_TESTABLE)
+ASIDE = (
+    "Family",
+    "Where",
+    "In words",
+    "Pair by pair",
+    "Statistic",
+    "Margin",
+    "p, same",
+    "Interval over",
+)
 """Columns that a printed page has no room for."""
+
+ON_ONE_RUN = (
+    "On these items, one run: there is one seed, so the interval and p are of a bootstrap over the "
+    "items of the benchmark, the documents of the held-out text, or (Full-ECE) its sequences, the "
+    f"same for both methods ({DRAWS:,} resamples, percentile and basic interval together), "
+    "corrected apart. They say whether these two students differ on text like this. What another "
+    "seed would give they do not say: a method may be ahead here by the luck of its run, and a "
+    f"claim about methods takes {MIN_SEEDS} seeds. Where a record holds one number a run, there is "
+    "nothing to resample."
+)
 
 FAMILIES = {PRIMARY: holm, PAPER: benjamini_hochberg, OURS: benjamini_hochberg}
 """How each family of claims is corrected for their number."""
@@ -74,7 +96,8 @@ def judge(
     """All claims over the mean of the pairs, and those of several pairs pair by pair.
 
     Each family of claims is corrected for by itself, and so is its breakdown by pairs, which is
-    exploratory whatever the family. Raises UserError for a record that is missing or broken.
+    exploratory whatever the family; what rests on one run is corrected apart from what rests on
+    seeds. Raises UserError for a record that is missing or broken.
     """
     evidence = Evidence(suite, Path(root))
     if claims is None:
@@ -99,12 +122,16 @@ def _findings(claim: Claim, evidence: Evidence) -> list[Finding]:
 def _family(
     found: Sequence[tuple[Claim, Finding]], correct: Callable[[list[float]], list[float]]
 ) -> list[Judged]:
-    adjusted = correct([finding.p for _, finding in found])
-    same = correct([finding.p_same for _, finding in found])
-    tested = sum(not math.isnan(p) for p in adjusted)
+    adjusted, same, tested = ({} for _ in range(3))
+    for one_run in (False, True):
+        group = [at for at, (_, each) in enumerate(found) if each.one_run == one_run]
+        corrected = correct([found[at][1].p for at in group])
+        adjusted |= zip(group, corrected, strict=True)
+        same |= zip(group, correct([found[at][1].p_same for at in group]), strict=True)
+        tested |= dict.fromkeys(group, sum(not math.isnan(p) for p in corrected))
     return [
-        Judged(claim, finding, p, q, tested, verdict(finding, p, q))
-        for (claim, finding), p, q in zip(found, adjusted, same, strict=True)
+        Judged(*each, adjusted[at], same[at], tested[at], verdict(each[1], adjusted[at], same[at]))
+        for at, each in enumerate(found)
     ]
 
 
@@ -113,8 +140,8 @@ def frame(judged: Sequence[Judged], by_pair: Sequence[Judged] = ()) -> pd.DataFr
 
     Columns: family, id, section, claim, needs, scope, statistic, effect, unit, low, high (95%),
     margin, p (two sides), p_adjusted, p_same (of no difference beyond the margin),
-    p_same_adjusted, tested (claims that the correction is for), replicates, of, verdict, pairs,
-    remarks, design (sha256 of config/claims.yaml, of primary claims).
+    p_same_adjusted, tested (claims that the correction is for), replicates, of (what the interval
+    is over), verdict, pairs, remarks, design (sha256 of config/claims.yaml, of primary claims).
     """
     pairs: dict[str, list[Judged]] = {}
     for entry in by_pair:
@@ -164,7 +191,7 @@ def claims_table(suite: Suite, numbers: pd.DataFrame, *, by_pair: bool = False) 
     decided = [at for at, row in enumerate(rows) if row[column] in (SUPPORTED, CONTRADICTED, SAME)]
     header = ["Family", "Claim", *(["Pair"] if by_pair else ["Where", "Statement"]), "Verdict"]
     header += ["In words", *([] if by_pair else ["Pair by pair"]), "Statistic"]
-    header += ["Effect", "95% interval", "Margin", "p", "p, same", "n"]
+    header += ["Effect", "95% interval", "Margin", "p", "p, same", "Interval over"]
     key = "id" if by_pair else "family"
     return Table(
         title=title,
@@ -183,9 +210,11 @@ def _count(counts: Counter) -> str:
 
 
 def _numbers(row: dict) -> list[str]:
-    """Statistic, effect, interval, margin, both p-values, replicates."""
+    """Statistic, effect, interval, margin, both p-values, what the interval is over."""
     margin = "" if math.isnan(row["margin"]) else f"{row['margin']:g}"
-    replicates = f"{row['replicates']} {row['of']}" if row["replicates"] else ""
+    over = f"{row['replicates']:,} {row['of']}" if row["replicates"] else ""
+    if over and math.isnan(row["low"]):
+        over = f"none ({over.removesuffix('s') if row['replicates'] == 1 else over})"
     return [
         row["statistic"],
         row["_effect"],
@@ -193,14 +222,18 @@ def _numbers(row: dict) -> list[str]:
         margin,
         words.p_value(row["p_adjusted"]),
         words.p_value(row["p_same_adjusted"]),
-        row["of"] if row["of"] == "exact" else replicates,
+        row["of"] if row["of"] == "exact" else over,
     ]
 
 
 def _notes(suite: Suite, numbers: pd.DataFrame) -> list[str]:
-    of = numbers.groupby("family")["tested"].max()
-    tested = ", ".join(f"{name} {of[name]}" for name in FAMILIES if name in of)
-    return [
+    one_run = numbers["of"].str.endswith(ONE_RUN)
+    parts = []
+    for told, rows in (("", numbers[~one_run]), (" on one run", numbers[one_run])):
+        of = rows.groupby("family")["tested"].max()
+        parts += [f"{name}{told} {of[name]}" for name in FAMILIES if name in of]
+    tested = ", ".join(parts)
+    notes = [
         f"Scale {suite.scale}. Verdicts are about the runs of this scale; where it is not the "
         "paper's, models, data and benchmarks are analogues, and a verdict speaks for the "
         'direction alone. "After" a section: a claim of ours that the paper does not make there.',
@@ -223,6 +256,7 @@ def _notes(suite: Suite, numbers: pd.DataFrame) -> list[str]:
         "Depends on our reading: the paper leaves open what decides, and it holds under one choice "
         "and not under another.",
     ]
+    return [*notes, ON_ONE_RUN] if one_run.any() else notes
 
 
 def write(suite: Suite, root: Path) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from analysis.resampled import Sample, documents, fewshot_items, math_items, sequences
 from analysis.results import TASKS
 from analysis.telling import average
 
@@ -23,7 +25,8 @@ class Metric:
     their difference in ``unit``. ``items`` says that results item by item lie beside the record.
     ``vanishes``: it may rightly be 0, and then has no ratio. ``over`` is of a benchmark: it takes
     the record and the names of the tasks to average over, as ``tasks`` are where they are given;
-    only those count on which the teacher does not guess.
+    only those count on which the teacher does not guess. ``sample`` reads, of the folder of a run,
+    what the metric is of each item or document, to resample where there is one seed.
     """
 
     name: str
@@ -35,6 +38,7 @@ class Metric:
     vanishes: bool = False
     over: Callable[[Any, Sequence[str]], float] | None = None
     tasks: tuple[str, ...] = ()
+    sample: Callable[[Path], Sample] | None = None
 
     def on(self, telling: Sequence[str]) -> Metric | None:
         """This metric on those of its tasks that tell methods apart; None where none does."""
@@ -94,17 +98,19 @@ def task_accuracy(task: str) -> Metric:
         items=True,
         over=average,
         tasks=(task,),
+        sample=fewshot_items,
     )
 
 
-KL = Metric("held-out KL(T||S)", "heldout.json", _mean("kl"), "%", ratio=True)
-NLL = Metric("held-out NLL", "heldout.json", _mean("nll"), "nats")
+KL = Metric("held-out KL(T||S)", "heldout.json", _mean("kl"), "%", ratio=True,
+            sample=documents("kl"))  # fmt: skip
+NLL = Metric("held-out NLL", "heldout.json", _mean("nll"), "nats", sample=documents("nll"))
 LOSS = Metric("CLM + KL", "train.jsonl", _last("eval_loss"), "nats/token")
 RISE = Metric("CLM + KL, end of training less start", "train.jsonl", _rise, "nats/token")
 SPEED = Metric("tokens a second", "train.jsonl", _last("tokens_per_second"), "%", ratio=True)
 MEMORY = Metric("memory allocated in a step", "manifest.json", _step_memory, "%", ratio=True)
 FEWSHOT = Metric("few-shot Avg", "fewshot.json", lambda record: 100 * record["average"], "points",
-                 items=True, over=average)  # fmt: skip
+                 items=True, over=average, sample=fewshot_items)  # fmt: skip
 FULL_ECE = Metric(
     "Full-ECE",
     "calibration.json",
@@ -112,12 +118,17 @@ FULL_ECE = Metric(
     "%",
     ratio=True,
     vanishes=True,
+    sample=sequences,
 )
 FULL_ECE_POINTS = Metric(
-    "Full-ECE", "calibration.json", lambda record: 100 * record["full_ece"], "points"
+    "Full-ECE",
+    "calibration.json",
+    lambda record: 100 * record["full_ece"],
+    "points",
+    sample=sequences,
 )
 MATH = Metric("math Avg", "math.json", lambda record: record["average"]["compat"], "points",
-              over=average)  # fmt: skip
+              over=average, sample=math_items)  # fmt: skip
 
 BY_NAME = {"kl": KL, "nll": NLL, "full_ece": FULL_ECE_POINTS, "fewshot": FEWSHOT}
 """Those that a primary claim may be about, as config/claims.yaml calls them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from analysis.claims.statistics import LEVEL, SAME, UNDECIDED, Finding
+from analysis.claims.statistics import HERE, LEVEL, SAME, UNDECIDED, Finding
 
 
 def correction(found: Finding, adjusted: float, verdict: str, tested: int) -> list[str]:
@@ -26,14 +26,15 @@ def against_margin(found: Finding, verdict: str, adjusted: float, tested: int) -
     low, high, margin = found.low, found.high, found.margin
     wide = max(high - found.effect, found.effect - low) > margin
     told = []
-    if verdict == SAME and adjusted < LEVEL:
+    same = verdict in (SAME, HERE[SAME])
+    if same and adjusted < LEVEL:
         told.append("a difference is there, and it is smaller than the margin")
-    elif verdict != SAME and low > -margin and high < margin:
+    elif not same and low > -margin and high < margin:
         but = f", but not after correction for {tested} claims" if verdict == UNDECIDED else ""
         told.append(f"all of the interval is within the margin{but}")
     elif low > margin or high < -margin:
         told.append("all of the interval is beyond the margin")
-    elif verdict not in (SAME, UNDECIDED):
+    elif not same and verdict != UNDECIDED:
         told.append("that the difference reaches the margin is not shown")
     if wide:
         told.append("the interval is wider than the margin on a side of its centre")

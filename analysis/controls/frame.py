@@ -20,13 +20,14 @@ from analysis.claims.design import load_design
 from analysis.claims.evidence import Evidence
 from analysis.claims.metrics import KL
 from analysis.claims.statistics import ALL, Part, benjamini_hochberg, find
+from analysis.kinds import read_record
 from analysis.results import over_seeds
 from analysis.telling import average_margin, teacher_records, telling
 from tad.experiment.config import Suite
 from tad.experiment.layout import Layout
 from tad.experiment.run_id import RunId
 from tad.methods import MATCHED_TO, Method
-from tad.records import read_json, read_json_lines
+from tad.records import read_json_lines
 from workflow.items import CONTROL_ITEMS, RECORDS
 
 WEIGHT, PARAMETER, RATE, OTHERS = "weight", "β", "learning rate", "other divergences"
@@ -84,17 +85,17 @@ def _rows(suite: Suite, layout: Layout, runs: Sequence[RunId]) -> Iterator[dict[
     }
     for run in runs:
         folder = layout.run(run)
-        metrics = read_json(folder / "heldout.json")["metrics"]
+        metrics = read_record(folder / "heldout.json")["metrics"]
         margin = math.nan
         if run in scored:
-            margin = average_margin(read_json(folder / "fewshot.json"), kept[run.pair])
+            margin = average_margin(read_record(folder / "fewshot.json"), kept[run.pair])
         yield {
             "pair": run.pair,
             "method": str(run.method),
             "seed": run.seed,
             "kl": metrics["kl"]["mean"],
             "nll": metrics["nll"]["mean"],
-            "full_ece": 100 * read_json(folder / "calibration.json")["full_ece"],
+            "full_ece": 100 * read_record(folder / "calibration.json")["full_ece"],
             "margin": margin,
             "size": size(read_json_lines(folder / "train.jsonl")),
         }

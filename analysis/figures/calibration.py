@@ -15,12 +15,13 @@ import numpy as np
 import pandas as pd
 
 from analysis.figures.style import BLACK, TEXT_WIDTH, method_look, paper_style, save, shade
+from analysis.kinds import read_record
 from analysis.names import pair_title
 from analysis.results import spread, write_numbers
 from tad.experiment.config import Suite
 from tad.experiment.layout import Layout
 from tad.methods import Method
-from tad.records import RecordError, read_json
+from tad.records import RecordError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -216,7 +217,7 @@ def draw(name: str, suite: Suite, root: Path) -> None:
     for pair in dict.fromkeys(run.pair for run in runs):
         records: dict[Method, list] = {}
         for run in (run for run in runs if run.pair == pair):
-            record = read_json(Layout(root).run(run) / "calibration.json")
+            record = read_record(Layout(root).run(run) / "calibration.json")
             records.setdefault(run.method, []).append(record)
         for kind, make, part in (
             ("reliability", reliability_figure, "bins"),

@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 
 from analysis.figures import style
+from analysis.kinds import read_record
 from analysis.names import pair_title
 from analysis.results import write_numbers
 from tad.experiment.config import Suite
 from tad.methods import ROWS
-from tad.records import RecordError, read_json
+from tad.records import RecordError
 from workflow.items import selection_folder, selection_runs
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def selection_frame(folder: Path) -> pd.DataFrame:
     Log-probabilities and scores are means in nats a token. Raises RecordError
     for a folder without a finished selection.
     """
-    record = read_json(folder / "selection.json")
+    record = read_record(folder / "selection.json")
     path = folder / "scores.npz"
     if not path.is_file():
         raise RecordError(f"{path}: missing; make it with tad select")

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from analysis.claims.judge import FAMILIES, VERDICTS
+from analysis.claims.statistics import HERE
 from analysis.provenance import alert, states
 from analysis.results import PROJECT, draw_command
 from analysis.writing.render import body_of, page
@@ -98,11 +99,13 @@ def shown(suite: Suite, root: Path) -> Iterator[Shown]:
 def verdicts(root: Path) -> str:
     """How many claims of each family have which verdict, as a table of HTML."""
     claims = pd.read_csv(_content(root / "tables" / "claims.csv"))
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in ("", *VERDICTS))
+    seen = set(claims["verdict"])
+    names = [name for name in VERDICTS if name in seen or name not in HERE.values()]
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in ("", *names))
     lines = []
     for family in FAMILIES:
         own = claims[claims["family"] == family]["verdict"]
-        cells = "".join(f"<td>{(own == name).sum() or ''}</td>" for name in VERDICTS)
+        cells = "".join(f"<td>{(own == name).sum() or ''}</td>" for name in names)
         lines.append(f'<tr><td class="word">{html.escape(family)}</td>{cells}</tr>')
     caption = f"<caption>Verdicts on {len(claims)} claims</caption>"
     return (

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.kinds import read_record
 from analysis.names import titled
 from analysis.results import spread
 from analysis.writing.render import Table, control_note, controls_last
@@ -20,7 +21,6 @@ from tad.experiment.config import Suite
 from tad.experiment.layout import Layout
 from tad.experiment.run_id import RunId
 from tad.methods import BASELINE, Method
-from tad.records import read_json
 
 
 def write(name: str, suite: Suite, root: Path) -> None:
@@ -46,7 +46,7 @@ def write(name: str, suite: Suite, root: Path) -> None:
 
 def _row(layout: Layout, run: RunId, runs: list[RunId]) -> dict[str, Any]:
     folder = layout.run(run)
-    record = read_json(folder / "calibration.json")
+    record = read_record(folder / "calibration.json")
     low, high = record["full_ece_interval"]
     other = record["others"]["15"]
     row = {

@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.kinds import read_record
 from analysis.names import titled
 from analysis.results import over_seeds, run_keys
 from analysis.writing.render import Table, control_note, controls_last, plus_minus
@@ -22,7 +23,6 @@ from tad.experiment.flops import EXECUTED, Assumptions, model_account, pair_acco
 from tad.experiment.layout import Layout
 from tad.experiment.run_id import RunId
 from tad.methods import Method
-from tad.records import read_json
 from workflow.items import RECORDS, TARGETS, offline_record
 
 SCORES = {"fewshot.json": "few-shot Avg, %", "math.json": "math Avg, %"}
@@ -57,8 +57,8 @@ def _rows(suite: Suite, root: Path) -> Iterator[dict[str, Any]]:
     found = {run: RECORDS[item][0] for item in reversed(items) for run in suite.runs(item)}
     for run in dict.fromkeys(run for item in items for run in suite.runs(item)):
         record, folder = found[run], Layout(root).run(run)
-        manifest = read_json(folder / "manifest.json")
-        average = read_json(folder / record)["average"]
+        manifest = read_record(folder / "manifest.json")
+        average = read_record(folder / record)["average"]
         yield {
             **run_keys(run),
             "tokens": manifest["tokens"],
@@ -77,7 +77,7 @@ def _ahead(root: Path, run: RunId, manifest: dict[str, Any]) -> float:
     path = offline_record(run)
     if path is None:
         return manifest.get("states_seconds", 0.0)
-    record = read_json(root / path)
+    record = read_record(root / path)
     return float(record.get("generation", record)["wall_seconds"])
 
 

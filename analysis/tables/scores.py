@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.kinds import read_record
 from analysis.names import pair_title, titled
 from analysis.notes import math_notes, setting_notes, silent_notes
 from analysis.reported import values as reported
@@ -27,7 +28,6 @@ from tad.experiment.config import Suite
 from tad.experiment.layout import Layout
 from tad.experiment.specs import reference_source
 from tad.methods import BASELINE, Method
-from tad.records import read_json
 from workflow.items import RECORDS
 
 WITH_REL = ("table1", "table2", "table4")
@@ -142,13 +142,13 @@ def _records(
     for pair, row in rows:
         model, _, point = row.partition("/")
         if model == "references":
-            yield (pair, row, 0), read_json(layout.reference(point) / kind)
+            yield (pair, row, 0), read_record(layout.reference(point) / kind)
         elif point:
-            yield (pair, row, 0), read_json(layout.model(model, point) / kind)
+            yield (pair, row, 0), read_record(layout.model(model, point) / kind)
         for run in seeds.get((pair, row), ()):
-            record = read_json(layout.run(run) / kind)
+            record = read_record(layout.run(run) / kind)
             if "calibration.json" in more:
-                calibration = read_json(layout.run(run) / "calibration.json")
+                calibration = read_record(layout.run(run) / "calibration.json")
                 record["full_ece"] = calibration["full_ece"]
             yield (pair, row, run.seed), record
 

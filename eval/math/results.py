@@ -163,7 +163,8 @@ def dataset_record(task: Task, rows: list[Row]) -> dict[str, Any]:
     prediction, ``refused`` those whose answer is stated but is no single value or letter (strict),
     ``fewer_shots`` those whose prompt lost exemplars to the context, ``too_long``
     those whose bare question did not fit (graded wrong), ``bos_prompts`` the prompts that begin
-    with the BOS token of the tokenizer's template.
+    with the BOS token of the tokenizer's template. ``right`` has a letter an item, 1 where it is
+    right, and ``items_hash`` is equal only for the same items: models are compared item by item.
     """
     count = len(rows)
     record: dict[str, Any] = {
@@ -173,6 +174,7 @@ def dataset_record(task: Task, rows: list[Row]) -> dict[str, Any]:
         "exemplars": task.prompt.source,
         "chance": round(task.chance(), 1),
         "commonest": round(task.commonest(), 1),
+        "items_hash": fingerprint([[row["idx"], row["question"], row["gold"]] for row in rows]),
     }
     for mode in MODES:
         correct = sum(row[mode]["correct"] for row in rows)
@@ -180,6 +182,7 @@ def dataset_record(task: Task, rows: list[Row]) -> dict[str, Any]:
         record[mode] = {
             "accuracy": round(100 * share, 1),
             "correct": correct,
+            "right": "".join("01"[row[mode]["correct"]] for row in rows),
             "standard_error": round(100 * math.sqrt(share * (1 - share) / count), 2),
             "unanswered": sum(row[mode]["prediction"] is None for row in rows),
             "events": sum("event" in row[mode] for row in rows),

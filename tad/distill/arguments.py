@@ -23,7 +23,7 @@ from typing import Any
 from tad.command import UserError, command_line, exit_code, plain_logging
 from tad.methods import ROWS, Method, row
 
-OTHERS = ("baselines", "out", "report_to")
+OTHERS = ("baselines", "out", "report_to", "states_gb")
 """Settings that change nothing about the student itself."""
 
 
@@ -81,7 +81,13 @@ class Settings:
     dtype: str
     device: str
     report_to: tuple[str, ...]
+    states_gb: float
     out: Path
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """The method, and the baselines beside it."""
+        return self.method, *self.baselines
 
     def record(self) -> dict[str, Any]:
         """All that decides the student, as JSON values by argument."""
@@ -109,6 +115,8 @@ def settings(options: argparse.Namespace) -> Settings:
             raise ArgumentError(f"{text}: must be at least {low}")
     if not 0 < options.held_out < 1:
         raise ArgumentError(f"--held-out {options.held_out:g}: a share of the text, such as 0.05")
+    if options.states_gb < 0:
+        raise ArgumentError(f"--states-gb {options.states_gb:g}: must be at least 0")
     if not 0 < options.learning_rate < 1:
         raise ArgumentError(f"--learning-rate {options.learning_rate:g}: between 0 and 1")
     micro = min(options.micro_batch_size, options.batch_size)
@@ -221,6 +229,11 @@ def parser() -> argparse.ArgumentParser:
         help="bfloat16: of the teacher and of products; weights stay float32 (auto: on a GPU)",
     )  # fmt: skip
     training.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 (auto: a GPU if any)")
+    training.add_argument(
+        "--states-gb", type=float, default=20.0,
+        help="of disk, while it runs, for what the teacher gives for each row, so that it runs "
+        "once for all students (20; 0: in each training)",
+    )  # fmt: skip
     training.add_argument("--report-to", default="", help="tensorboard, wandb, ... (default: none)")
     found.add_argument("--out", type=Path, default=Path("distilled"), help="folder (distilled)")
     return found

@@ -11,9 +11,11 @@ from typing import Any
 from torch import nn
 
 from tad.command import PROJECT
-from tad.distill import measure, models, report, train
+from tad.distill import measure, models, report, states, train
 from tad.distill.arguments import ArgumentError, Settings
 from tad.distill.data import Data, prepare
+from tad.distill.measure import Sums
+from tad.distill.states import Known
 from tad.methods import MATCHED_TO, Method, row
 from tad.records import fingerprint, matching, provenance, read_json, write_json
 
@@ -34,9 +36,18 @@ def distill(settings: Settings) -> None:
         "texts": prints,
     }
     _claim(settings.out, identity)
-    flops = _measure_start(settings, pair, data)
-    for method in (settings.method, *settings.baselines):
-        _one(settings, method, pair, data, identity, flops)
+    jobs = {one: fingerprint({**identity, "method": str(one)}) for one in settings.methods}
+    left = {one: job for one, job in jobs.items() if not _finished(settings, one, job)}
+    if left or not (settings.out / "start.json").is_file():
+        flops = {"teacher": pair.teacher, "student": pair.student()}
+        flops = {name: models.forward_flops(one, settings.context) for name, one in flops.items()}
+        steps = {one: _steps(settings, one, data, flops) for one in left}
+        taught = [steps[one] * settings.batch_size for one in left if one.row.needs_teacher]
+        known = states.known(settings, pair, data, taught)
+        _measure_start(settings, pair, data, known, flops)
+        for method, job in left.items():
+            flop = training_flops(settings, method, flops)
+            _one(settings, method, pair, data, known, steps=steps[method], flops=flop, job=job)
     shutil.rmtree(settings.out / ".work", ignore_errors=True)
     report.write(settings, pair.record, data.record)
     log.info("%s", (settings.out / "report.md").resolve())
@@ -80,53 +91,58 @@ def tail_k(settings: Settings) -> int:
     return int(settings.method.parameters.get("k", row(MATCHED_TO).parameters["k"].default))
 
 
-def _measure_start(settings: Settings, pair: models.Models, data: Data) -> dict[str, float]:
-    """Measure the teacher, and the student before training; returns FLOPs of their forwards."""
+def _finished(settings: Settings, method: Method, job: str) -> bool:
+    out = folder_of(settings, method)
+    finished = matching(out / "manifest.json", {"fingerprint": job}) is not None
+    if finished:
+        log.info("%s: finished already", out)
+    return finished
+
+
+def _steps(settings: Settings, method: Method, data: Data, flops: dict[str, float]) -> int:
+    """Optimizer steps of a method: of the token budget, or of the FLOPs that TAD has with it."""
+    tokens = float(settings.tokens)
+    if method.row.budget == "matched":
+        tokens *= training_flops(settings, Method.of(MATCHED_TO), flops)
+        tokens /= training_flops(settings, method, flops)
+    return train.steps_of(settings, method, data, tokens)
+
+
+def _measure_start(
+    settings: Settings, pair: models.Models, data: Data, known: Known, flops: dict[str, float]
+) -> None:
+    """Measure the teacher, and the student before training, unless that is done."""
     path = settings.out / "start.json"
     if path.is_file():
-        return read_json(path)["forward_flops"]
+        return
     log.info("%s: measuring the teacher and the student's start", settings.out)
-    student = pair.student()
-    measure.save(settings.out / "start.npz", _sums(settings, student, pair, data))
-    both = {"teacher": pair.teacher, "student": student}
-    flops = {name: models.forward_flops(one, settings.context) for name, one in both.items()}
-    write_json(
-        path, {"teacher_full_ece": _full_ece(settings.teacher, data), "forward_flops": flops}
-    )
-    return flops
+    measure.save(settings.out / "start.npz", _sums(settings, pair.student(), pair, known))
+    full_ece = _full_ece(settings.teacher, data)
+    write_json(path, {"teacher_full_ece": full_ece, "forward_flops": flops})
 
 
-def _sums(settings: Settings, student: nn.Module, pair: models.Models, data: Data) -> measure.Sums:
+def _sums(settings: Settings, student: nn.Module, pair: models.Models, known: Known) -> Sums:
     k = tail_k(settings)
-    return measure.held_out(student, pair.teacher, data.held_out, k=k, shared=pair.shared)
+    return measure.held_out(student, pair.teacher, known.held_out, k=k, shared=pair.shared)
 
 
 def _one(
-    settings: Settings, method: Method, pair: models.Models, data: Data,
-    identity: dict[str, Any], flops: dict[str, float],
+    settings: Settings, method: Method, pair: models.Models, data: Data, known: Known, *,
+    steps: int, flops: float, job: str,
 ) -> None:  # fmt: skip
-    """Train and measure the student of one method, unless it is there; the manifest comes last."""
-    out = folder_of(settings, method)
-    job = fingerprint({**identity, "method": str(method)})
-    if matching(out / "manifest.json", {"fingerprint": job}):
-        log.info("%s: finished already", out)
-        return
-    own, tokens = training_flops(settings, method, flops), float(settings.tokens)
-    if method.row.budget == "matched":
-        tokens *= training_flops(settings, Method.of(MATCHED_TO), flops) / own
+    """Train and measure the student of one method; the manifest comes last."""
+    out, work = folder_of(settings, method), settings.out / ".work" / str(method)
     student, cost = train.train(
-        settings, method, pair, data,
-        steps=train.steps_of(settings, method, data, tokens),
-        job=job, out=out, work=settings.out / ".work" / str(method),
-    )  # fmt: skip
-    sums = _sums(settings, student, pair, data)
+        settings, method, pair, data, known, steps=steps, job=job, out=out, work=work
+    )
+    sums = _sums(settings, student, pair, known)
     train.save(student.cpu(), pair.tokenizer, out)
     measure.save(out / "heldout.npz", sums)
     manifest = {
         "fingerprint": job,
         "method": str(method),
         **cost,
-        "flops": own * cost["tokens"],
+        "flops": flops * cost["tokens"],
         "held_out": {name: measure.mean(sums, name) for name in sums if name != "tokens"},
         "full_ece": _full_ece(str(out), data),
         **provenance(),

@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from tad.data.instruct import collate
-from tad.distill.data import IGNORE, Rows
+from tad.distill.data import IGNORE
 from tad.divergences import causal_lm, forward_kl, log_tail_mass, top_k_set
 from tad.fused.head import Head
 from tad.fused.states import last_states
 from tad.records import write_bytes
+from tad.train.states import KEY
 
 LOGITS_BYTES = 2**27
 """Of one model's logits at a time."""
@@ -24,13 +26,14 @@ Sums = dict[str, np.ndarray]
 
 
 @torch.no_grad()
-def held_out(student: nn.Module, teacher: nn.Module, rows: Rows, *, k: int, shared: int) -> Sums:
+def held_out(student: nn.Module, teacher: nn.Module, rows: Dataset, *, k: int, shared: int) -> Sums:
     """Sums over the learnt tokens of each row, float64.
 
     ``nll`` and ``teacher_nll`` over each model's whole vocabulary; ``kl``, the forward KL of the
     teacher to the student, and the tail masses over the ``shared`` leading ids. ``teacher_tail`` is
     the probability that the teacher gives to all but its K likeliest tokens (alpha_K, Eq. 2),
-    ``student_tail`` what the student gives to the same tokens.
+    ``student_tail`` what the student gives to the same tokens. The teacher does not run on rows
+    that hold its states (``tad.train.states``).
     """
     modes = student.training, teacher.training
     student.eval(), teacher.eval()
@@ -38,10 +41,10 @@ def held_out(student: nn.Module, teacher: nn.Module, rows: Rows, *, k: int, shar
     for number in range(len(rows)):
         batch = {key: value.to(device) for key, value in collate([rows[number]]).items()}
         inputs = {"input_ids": batch["input_ids"], "use_cache": False}
-        found.append(
-            _sums(last_states(student, **inputs), last_states(teacher, **inputs), batch["labels"],
-                  k, shared)
-        )  # fmt: skip
+        known = KEY in batch
+        theirs = (batch[KEY], Head.of(teacher)) if known else last_states(teacher, **inputs)
+        ours = last_states(student, **inputs)
+        found.append(_sums(ours, theirs, batch["labels"], k, shared))
     student.train(modes[0]), teacher.train(modes[1])
     return {name: np.array([row[name] for row in found]) for name in found[0]}
 

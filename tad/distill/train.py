@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import Dataset, Subset
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
@@ -21,10 +22,10 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.utils import logging as transformers_logging
 
 from tad.data.instruct import collate
-from tad.data.packing import training_rows
 from tad.distill.arguments import ArgumentError, Settings
 from tad.distill.data import Data
 from tad.distill.models import Models, merged
+from tad.distill.states import Known
 from tad.methods import Method
 from tad.records import write_json_lines
 from tad.train.checkpoints import CheckpointFolder
@@ -32,6 +33,7 @@ from tad.train.trainer import DistillationTrainer
 
 LOG_POINTS = 100
 CHECKPOINTS = 20
+LOGS = "TENSORBOARD_LOGGING_DIR"
 
 
 def steps_of(settings: Settings, method: Method, data: Data, tokens: float) -> int:
@@ -45,6 +47,7 @@ def train(
     method: Method,
     models: Models,
     data: Data,
+    known: Known,
     *,
     steps: int,
     job: str,
@@ -60,7 +63,8 @@ def train(
         resume = folder.latest()
         student = models.student()
         history = _History(out / "train.jsonl", settings.batch_size * data.train.mean_tokens, out)
-        clm, divergence = method.weights
+        count = steps * settings.batch_size
+        source = known if method.row.needs_teacher else Known(known.held_out)
         trainer = DistillationTrainer(
             model=student,
             teacher=models.teacher,
@@ -69,8 +73,8 @@ def train(
             hidden_cosine=settings.cosine and method.row.cosine,
             vocab_size=models.shared,
             args=_arguments(settings, method, models, steps, folder.path, fresh=resume is None),
-            train_dataset=_order(data.train, steps * settings.batch_size, settings.seed),
-            eval_dataset=data.held_out,
+            train_dataset=source.training(data.train, count, settings.seed),
+            eval_dataset=known.held_out,
             data_collator=collate,
             callbacks=[history, folder.callback()],
         )
@@ -78,7 +82,8 @@ def train(
         trainer.remove_callback(ProgressCallback)
         reset_peak_memory()
         try:
-            trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+            with _logs_in(out):
+                trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         finally:
             history.close()
         history.write(trainer.state)
@@ -86,8 +91,8 @@ def train(
         cost = {
             "steps": steps,
             "tokens": round(steps * history.step_tokens),
-            "epochs": steps * settings.batch_size / len(data.train),
-            "seconds": round(history.seconds, 1),
+            "epochs": count / len(data.train),
+            "seconds": round(history.seconds + source.seconds * min(count, len(data.train)), 1),
             "peak_memory_bytes": peak_memory(),
             "resumed_from_step": int(resume.name.split("-")[1]) if resume else 0,
         }
@@ -99,9 +104,18 @@ def _bare(trainer: DistillationTrainer, model: nn.Module) -> nn.Module:
     return trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
 
 
-def _order(rows: Dataset, count: int, seed: int) -> Dataset:
-    """Rows in training order, fixed here so that it is the same for every method and resume."""
-    return Subset(rows, training_rows(len(rows), count, seed).tolist())
+@contextlib.contextmanager
+def _logs_in(out: Path) -> Iterator[None]:
+    """TensorBoard's files in ``out/logs``, unless the user's variable names another folder; by
+    default they would be beside the checkpoints, and go with them."""
+    if LOGS in os.environ:
+        yield
+        return
+    os.environ[LOGS] = str(out / "logs")
+    try:
+        yield
+    finally:
+        del os.environ[LOGS]
 
 
 def check_reports(names: tuple[str, ...]) -> None:

@@ -6,9 +6,12 @@ import contextlib
 import logging
 import math
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import errors
+from huggingface_hub.constants import HF_HUB_OFFLINE
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -108,13 +111,37 @@ def _load(kind: Any, source: str, **options: Any) -> Any:
     try:
         return kind.from_pretrained(source, **options)
     except Exception as error:  # of a dozen kinds, where files are damaged
-        reason = " ".join(str(error).split())
-        raise ModelError(
-            f"{source}: cannot be loaded as a folder or hub id; is it spelled right, and made or "
-            f"downloaded whole? ({reason})"
-        ) from None
+        raise ModelError(f"{source}: {_why(source, error)}") from None
     finally:
         log.setLevel(level)
+
+
+def _why(source: str, error: Exception) -> str:
+    """What went wrong with a source, and what to do; errors of the hub are told apart."""
+    chain: list[BaseException] = [error]
+    while (before := chain[-1].__cause__ or chain[-1].__context__) and before not in chain:
+        chain.append(before)
+
+    def of(*kinds: type[Exception]) -> bool:
+        return not Path(source).exists() and any(isinstance(one, kinds) for one in chain)
+
+    if of(errors.GatedRepoError):
+        return "asks for a consent: accept its terms on its page, then `hf auth login`"
+    if of(errors.HFValidationError):
+        return f"no such folder (relative to {Path.cwd()}), and no hub id, as ORGANISATION/NAME"
+    if of(errors.RepositoryNotFoundError):
+        return "no such folder, and no model of that name on the hub that you may see"
+    if of(errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled):
+        asked = "is not asked (HF_HUB_OFFLINE)" if HF_HUB_OFFLINE else "cannot be reached"
+        return (
+            f"no such folder, not downloaded, and the hub {asked}: run `hf download {source}` "
+            "where there is network, or give a folder"
+        )
+    reason = " ".join(str(error).split())
+    return (
+        "cannot be loaded as a folder or hub id; is it spelled right, and made or downloaded "
+        f"whole? ({reason})"
+    )
 
 
 def choose_attention(model: PreTrainedModel, *, training: bool) -> None:

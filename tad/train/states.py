@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +129,6 @@ def write(
 ) -> None:
     """Write the states of a teacher to ``out``, whole or not at all. Raises UserError."""
     positive(context=context, sequences=sequences, batch_size=batch_size)
-    began = time.monotonic()
     source = open_rows(data, "train", context)
     rows = Subset(source, training_rows(len(source), sequences, seed).tolist())
     model = load_model(teacher, training=False, vocab_size=source.vocab_size)
@@ -137,26 +136,39 @@ def write(
     half = torch.cuda.is_available() and torch.cuda.is_bf16_supported()  # as in training
     accelerator = Accelerator(mixed_precision="bf16" if half else "no")
     wrapper = accelerator.prepare_model(model, evaluation_mode=True)
+    record = {
+        "fingerprint": identity(teacher, source.fingerprint, context, batch_size, seed),
+        "teacher": teacher,
+        "data": data,
+    }
+    store(out, computed(wrapper, model, rows, batch_size), sequences, context, record)
+
+
+def store(
+    out: Path, found: Iterable[Tensor], sequences: int, context: int, record: dict[str, Any]
+) -> None:
+    """Write the states of each row, (N, H) with N at most ``context``, whole or not at all.
+
+    ``record`` has the ``fingerprint`` of what decides them. Raises UserError where another process
+    writes them.
+    """
+    began = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     temporary = out / ".states.tmp"
     with lock(out / ".lock", "states"), temporary.open("wb") as file:
         (out / "states.json").unlink(missing_ok=True)  # never beside states that it does not fit
-        for number, states in enumerate(computed(wrapper, model, rows, batch_size)):
+        for number, states in enumerate(found):
             row_bytes = context * states.shape[1] * states.dtype.itemsize
             file.seek(number * row_bytes)
             file.write(states.contiguous().view(torch.uint8).numpy())
         file.truncate(sequences * row_bytes)
     os.replace(temporary, out / "states.bin")
-    record: dict[str, Any] = {
-        "fingerprint": identity(teacher, source.fingerprint, context, batch_size, seed),
-        "teacher": teacher,
-        "data": data,
+    sizes = {
         "shape": [sequences, context, states.shape[1]],
         "dtype": str(states.dtype).removeprefix("torch."),
         "seconds": round(time.monotonic() - began, 3),
-        **provenance(),
     }
-    write_json(out / "states.json", record)
+    write_json(out / "states.json", record | sizes | provenance())
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -103,6 +103,28 @@ def kl_claim(name, ours, theirs):
     return claim(name, compare(KL, ["heldout"], ours, theirs, LOWER))
 
 
+def put_documents(folder, kl, tokens, fingerprint="of a text"):
+    """A heldout.json with this KL (documents,) of documents of so many tokens."""
+    told = {"tokens": tokens, "kl": kl}
+    record = {
+        "metrics": {"kl": {"mean": float(np.average(kl, weights=tokens)), "se": 0.001}},
+        "documents": {name: " ".join(map(str, values)) for name, values in told.items()},
+        "data_fingerprint": fingerprint,
+    }
+    put(folder / "heldout.json", record)
+
+
+def write_right(folder, right, task="piqa"):
+    """The items of one task: ``right`` (n,) says which."""
+    rows = [
+        {"task": task, "item": i, "doc_hash": str(i), "correct": int(x)}
+        for i, x in enumerate(right)
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "fewshot.items.jsonl.gz").write_bytes(gzip.compress(text.encode()))
+
+
 def write_items(folder, rng, chance, n=80):
     rows = [
         {"task": task, "item": i, "doc_hash": str(i), "correct": int(rng.random() < chance)}

@@ -13,8 +13,10 @@ from analysis.results import PROJECT
 from tad.methods import ROWS
 
 ORDER = (
+    {"kinds"},
     {"results", "writing", "figures.style"},
     {"paired", "names", "telling", "provenance"},
+    {"resampled"},
     {"scaling_law"},
     {"reported"},
     {"notes", "telling"},

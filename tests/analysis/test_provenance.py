@@ -32,7 +32,8 @@ def suite():
 
 
 def test_states_are_read_wherever_a_record_keeps_them(tmp_path):
-    held = [{"git": CLEAN}, {"provenance": {"git": DIRTY}}, {"generation": {"git": OTHER}}, {}]
+    held = [{"git": CLEAN}, {"provenance": {"git": DIRTY}}, {"generation": {"git": OTHER}}]
+    held.append({"git": None})
     names = [f"{at}.json" for at in range(len(held))]
     for name, record in zip(names, held, strict=True):
         (tmp_path / name).write_text(json.dumps(record))

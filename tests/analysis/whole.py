@@ -14,7 +14,7 @@ from tad.methods import Method
 from tad.records import write_bytes, write_text
 from workflow.items import all_records
 
-CONTEXT, ITEMS = 128, 60
+CONTEXT, ITEMS, DOCUMENTS = 128, 60, 40
 MADE_BY = {"git": {"commit": "0" * 40, "dirty": False}}
 
 
@@ -59,7 +59,11 @@ def heldout(rng, method, suite, pair):
     for k in (1, 2, 5, 10, 20, 50):
         mass = 0.6 / k**0.5 * (1 + 0.05 * rng.normal())
         found[f"alpha_{k}"] = {"mean": mass, "se": 0.001, "q25": 0.6 * mass, "q75": 1.2 * mass}
-    return _json({"metrics": found})
+    documents = {"tokens": "128 " * DOCUMENTS}
+    for key in {"nll", "kl", "reverse_kl"} & set(metrics):
+        values = metrics[key] * np.exp(0.1 * rng.normal(size=DOCUMENTS))
+        documents[key] = " ".join(f"{value:.7g}" for value in values)
+    return _json({"metrics": found, "documents": documents, "data_fingerprint": "the same"})
 
 
 def fewshot(rng, method, suite, pair):
@@ -95,9 +99,10 @@ def mathematics(rng, method, suite, pair):
     for name, dataset in DATASETS.items():
         right = int((0.5 - quality(rng, method) / 2) * 100 + 3 * rng.normal())
         score = {"accuracy": float(right), "correct": right, "standard_error": 4.0,
-                 "unanswered": 0, "events": 0}  # fmt: skip
+                 "right": ("1" * right).ljust(100, "0"), "unanswered": 0, "events": 0}  # fmt: skip
         datasets[name] = {"column": dataset.column, "items": 100, "shots": 0, "chance": 5.0,
-                          "exemplars": "none", "commonest": 10.0, "strict": score, "compat": score,
+                          "exemplars": "none", "items_hash": name, "commonest": 10.0,
+                          "strict": score, "compat": score,
                           "differ": 0, "truncated": 0, "refused": 0, "fewer_shots": 0,
                           "too_long": 0, "bos_prompts": 0, "tokens_an_answer": 9.0}  # fmt: skip
     mean = float(np.mean([entry["compat"]["accuracy"] for entry in datasets.values()]))

@@ -9,7 +9,7 @@ import torch
 
 from eval import heldout
 from eval.calibration.measure import FullECE
-from eval.heldout import TOP_K, SequenceMeans, held_out, tail_masses, token_metrics
+from eval.heldout import TOP_K, DocumentMeans, SequenceMeans, held_out, tail_masses, token_metrics
 from eval.rows import RowsError, pieces
 
 B, N, V = 6, 9, 80
@@ -111,6 +111,50 @@ def test_without_a_teacher_the_model_itself_is_measured(batch):
     assert set(alone) == set(both) - {"kl", "reverse_kl"}
     for name, values in alone.items():
         assert torch.equal(values, both[name]), name
+
+
+# --- Document by document ---
+
+
+def numbers(record, name):
+    return [float(value) for value in record[name].split()]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 6])
+def test_a_document_goes_on_over_rows_and_batches(size):
+    """Of one stream of tokens cut into rows, whatever the batches: what follows an end-of-text
+    token is of the next document."""
+    generator = torch.Generator().manual_seed(0)
+    eos, text = 7, torch.randint(0, 8, (B * N + 1,), generator=generator)
+    values = torch.rand(B * N, generator=generator)
+    expected, document = {}, 0
+    for token, value in zip(text[:-1].tolist(), values.tolist(), strict=True):
+        document += token == eos
+        expected.setdefault(document, []).append(value)
+    assert len(expected) > 4 and max(map(len, expected.values())) > N
+    means = DocumentMeans(eos)
+    rows, of_rows = text[:-1].view(B, N), values.view(B, N)
+    for start in range(0, B, size):
+        part = slice(start, start + size)
+        mask = torch.ones_like(rows[part], dtype=torch.bool)
+        means.update({"nll": of_rows[part], "alpha_1": of_rows[part]}, rows[part], mask)
+    found = means.compute()
+    assert list(found) == ["tokens", "nll"]
+    assert numbers(found, "tokens") == [len(each) for each in expected.values()]
+    truth = [sum(each) / len(each) for each in expected.values()]
+    assert numbers(found, "nll") == pytest.approx(truth, rel=1e-6)
+
+
+def test_documents_make_up_the_mean_of_the_record(models):
+    """Rows without an end-of-text token are documents; their tokens and means are those of all."""
+    student, teacher, rows = models
+    record = held_out(student, rows, teacher=teacher, shared=V, batch_size=4)
+    tokens = numbers(record["documents"], "tokens")
+    assert tokens == [N, N, N - 3, N, N, N]
+    for name in ("nll", "kl", "reverse_kl"):
+        sums = [n * x for n, x in zip(tokens, numbers(record["documents"], name), strict=True)]
+        assert sum(sums) / sum(tokens) == pytest.approx(record["metrics"][name]["mean"], rel=1e-6)
+    assert "kl" not in held_out(student, rows)["documents"]
 
 
 # --- From hidden states ---------------------------------------------------------------------------

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from analysis.figures import style
+from analysis.kinds import read_record
 from analysis.names import pair_title
 from analysis.results import over_seeds, run_keys, write_numbers
 from tad.experiment.config import Suite
 from tad.experiment.layout import Layout
 from tad.methods import BASELINE, Method
-from tad.records import read_json
 from workflow.items import RECORDS, TARGETS
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def _rows(suite: Suite, root: Path) -> Iterator[dict[str, Any]]:
         for run in dict.fromkeys(run for item in own for run in suite.runs(item)):
             places = list(_places(run.method))
             if places:
-                content = read_json(Layout(root).run(run) / record)
+                content = read_record(Layout(root).run(run) / record)
                 found = (
                     content["metrics"]["kl"]["mean"] if metric == "kl" else 100 * content["average"]
                 )

@@ -7,7 +7,8 @@ import math
 import pandas as pd
 import pytest
 
-from analysis.claims.forest import draw, drawn, figure, limits
+from analysis.claims.forest import draw, drawn, figure, limits, over
+from analysis.claims.statistics import HERE, SUPPORTED
 from analysis.figures import style
 
 
@@ -65,6 +66,18 @@ def test_exploratory_claims_stand_in_a_block_for_each_family_and_unit():
     assert [text.get_text() for text in legend.get_texts()] == [
         "supported (1)", "undecided (1)", "not testable at this scale (1)"
     ]  # fmt: skip
+
+
+def test_the_legend_says_what_intervals_are_over():
+    one = NUMBERS.assign(of="items of one run")
+    assert (
+        over(NUMBERS) == "" and over(one) == " over items or documents of one run, not over seeds"
+    )
+    assert over(pd.concat([NUMBERS, one])).startswith(", some over items")
+    assert over(one.assign(low=math.nan)) == ""
+    [legend] = figure(one.assign(verdict=HERE[SUPPORTED]), primary=True).legends
+    assert "not over seeds" in legend.get_title().get_text()
+    assert [text.get_text() for text in legend.get_texts()] == [f"{HERE[SUPPORTED]} (3)"]
 
 
 def test_where_nothing_can_be_drawn_the_picture_says_why(tmp_path):

@@ -151,6 +151,20 @@ def test_another_grader_grades_the_kept_answers_anew(tiny_tokenizer, task, tmp_p
     assert results.evaluate_task(task, refuse, tmp_path, identity="m", setup=CPU) == again
 
 
+def test_the_record_says_which_items_are_right(tiny_tokenizer, task, tmp_path):
+    def scripted():
+        return Scripted(tiny_tokenizer, task)
+
+    rows = results.evaluate_task(task, scripted, tmp_path, identity="m", setup=CPU)
+    rows[0]["compat"]["correct"], rows[1]["compat"]["correct"] = True, False
+    record = results.dataset_record(task, rows)
+    assert record["compat"]["right"].startswith("10")
+    assert record["compat"]["right"].count("1") == record["compat"]["correct"]
+    assert len(record["compat"]["right"]) == len(rows)
+    other = [{**row, "question": "another"} for row in rows]
+    assert results.dataset_record(task, other)["items_hash"] != record["items_hash"]
+
+
 def test_questions_that_do_not_fit_are_wrong_and_counted(tiny_tokenizer, task, tmp_path):
     engine = Scripted(tiny_tokenizer, task)
     engine.context = 20

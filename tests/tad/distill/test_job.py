@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.models.llama.modeling_llama import LlamaModel
 
 from tad.data.vocabulary import size
 from tad.distill import job, measure, train
@@ -107,6 +108,51 @@ def test_a_killed_distillation_goes_on_to_the_same_weights(
 
 
 @NO_CALIBRATION
+@pytest.mark.parametrize("form", ["text", "messages"])
+def test_the_teacher_runs_once_for_all_students_with_the_same_bits(
+    teacher, texts, tmp_path, monkeypatch, form
+):
+    if form == "messages":
+        turns = [("user", "loss {}"), ("assistant", "tail {} of {}")]
+        rows = [[{"role": x, "content": text.format(i, "x" * (i % 7))} for x, text in turns]
+                for i in range(60)]  # fmt: skip
+        texts = jsonl(tmp_path / "chats.jsonl", [{"messages": one} for one in rows])
+    given = {"teacher": teacher, "data": texts, "baselines": "vanilla_kd,vanilla_kd_matched,clm"}
+    seen, original = [], LlamaModel.forward
+
+    def counted(self, input_ids=None, **kwargs):
+        if self.config.num_hidden_layers == 4:  # the teacher
+            seen.append(len(input_ids))
+        return original(self, input_ids, **kwargs)
+
+    monkeypatch.setattr(LlamaModel, "forward", counted)
+    passed = {}
+    for states_gb in (0, 1):
+        seen.clear()
+        out = tmp_path / str(states_gb)
+        assert tad_distill(**given, out=out, context=32, states_gb=states_gb) == 0
+        passed[states_gb] = sum(seen)
+    for part in (".", "baselines/vanilla_kd", "baselines/vanilla_kd_matched", "baselines/clm"):
+        assert same(*(weights(tmp_path / name / part) for name in "01"))
+        curves = [read_json_lines(tmp_path / name / part / "train.jsonl") for name in "01"]
+        measured = [[line["eval_kl"] for line in one if "eval_kl" in line] for one in curves]
+        assert measured[0] == measured[1]
+    # Each row once; without states, in each of three trainings, twice where a step is matched, and
+    # for all measures.
+    cost = read_json(tmp_path / "1" / "manifest.json")
+    assert passed[1] < passed[0] / 3
+    assert cost["seconds"] > 0 and not (tmp_path / "1" / ".work").exists()
+
+
+@NO_CALIBRATION
+def test_states_that_do_not_fit_leave_the_teacher_running(teacher, texts, tmp_path, caplog):
+    given = {"teacher": teacher, "data": texts, "baselines": "vanilla_kd"}
+    caplog.set_level("INFO", "tad.distill.states")
+    assert tad_distill(**given, out=tmp_path / "out", states_gb=1e-6) == 0
+    assert "the teacher runs for each student" in caplog.text and "--states-gb" in caplog.text
+
+
+@NO_CALIBRATION
 def test_adapters_are_trained_and_merged(teacher, texts, tokenizer, tmp_path):
     pytest.importorskip("peft")
     student, out = save_llama(tmp_path / "student", tokenizer, seed=1), tmp_path / "out"
@@ -171,3 +217,18 @@ def test_intervals_of_differences_are_of_the_same_sequences():
     assert gap["mean"] == pytest.approx(-0.1, abs=0.005)
     # Unpaired, the spread of the sequences would hide it.
     assert gap["high"] - gap["low"] < 0.1 * level.std() / 10
+
+
+@NO_CALIBRATION
+def test_what_is_measured_reaches_a_logger(teacher, texts, tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    out = tmp_path / "out"
+    given = {"teacher": teacher, "data": texts, "out": out, "report_to": "tensorboard"}
+    assert tad_distill(**given) == 0
+    events = EventAccumulator(str(out / "logs")).Reload()
+    tags = set(events.Tags()["scalars"])
+    assert {"train/loss", "train/clm", "train/divergence", "eval/kl", "eval/nll"} <= tags
+    last = read_json_lines(out / "train.jsonl")[-1]
+    assert events.Scalars("eval/kl")[-1].value == pytest.approx(last["eval_kl"], rel=1e-6)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import errors
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -174,3 +175,38 @@ def test_heldout_tells_bad_input_in_one_line(tmp_path, capsys):
     error = capsys.readouterr().err.strip()
     assert str(tmp_path) in error
     assert "\n" not in error
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("nobody/nothing", "no such folder, not downloaded, and the hub is not asked"),
+        ("no/such/folder", "no such folder (relative to "),
+    ],
+)
+def test_what_is_not_here_is_told_with_its_cure(source, message):
+    with pytest.raises(ModelError) as error:
+        load_model(source, training=False)
+    assert f"{source}: {message}" in str(error.value)
+    assert "://" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (errors.GatedRepoError, "asks for a consent: accept its terms"),
+        (errors.RepositoryNotFoundError, "no model of that name on the hub"),
+        (errors.LocalEntryNotFoundError, "and the hub "),
+    ],
+)
+def test_what_the_hub_answers_is_told_apart(monkeypatch, kind, message):
+    def asked(*_, **__):
+        try:
+            raise kind.__new__(kind)
+        except kind as error:
+            raise OSError("You should look at https://somewhere") from error
+
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", asked)
+    with pytest.raises(ModelError) as error:
+        load_model("owner/name", training=False)
+    assert message in str(error.value) and "somewhere" not in str(error.value)

@@ -1,0 +1,1 @@
+"""What `make gpu-check` checks, a module a subject; each gives rows of one table."""

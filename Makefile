@@ -15,12 +15,13 @@ SAME := --config $(CONFIG) $(foreach word,$(OVERRIDE),-o '$(word)')
 # What a scale needs besides requirements.lock: the weights of its teacher.
 MORE := $(if $(filter smollm%,$(NAME)),.venv/installed-smollm)
 
-.PHONY: help setup check reproduce figures publish report bench gpu-check test test-slow lint lock schema
+.PHONY: help setup check reproduce rehearsal figures publish report bench gpu-check test test-slow lint lock schema
 
 help:
 	@echo 'make setup       .venv with the exact packages of requirements.lock'
 	@echo 'make check       can it run? hub, disk, GPUs, tokenizers of SCALE, before any job'
 	@echo 'make reproduce   run the DAG (SCALE=smoke, mini, smollm or your/own.yaml): findings.html'
+	@echo 'make rehearsal   run all jobs of the paper'\''s scale in miniature: minutes, offline'
 	@echo 'make figures     redraw tables and figures from the records in results/SCALE'
 	@echo 'make publish     copy records, tables and figures of work/SCALE to results/SCALE'
 	@echo 'make report      how work/SCALE was made: Snakemake'\''s report of its jobs'
@@ -51,6 +52,11 @@ reproduce: setup $(MORE)
 	@$(MAKE) --no-print-directory report
 	@$(RUN) tad status $(SAME)
 	@echo 'Findings: work/$(NAME)/findings.html    How they were made: work/$(NAME)/report.html'
+
+# Every job of a large scale, on stand-ins made here: what would fail in a week fails in minutes.
+rehearsal: setup
+	@$(RUN) HF_HUB_OFFLINE=1 tad rehearse --scale $(if $(filter smoke,$(SCALE)),paper,$(SCALE)) --out work/stand-ins
+	@HF_HUB_OFFLINE=1 $(MAKE) --no-print-directory reproduce SCALE=work/stand-ins/rehearsal.yaml
 
 report: setup
 	$(RUN) snakemake --quiet --cores 1 --config $(SET) --report work/$(NAME)/report.html -- all

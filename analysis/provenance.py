@@ -51,9 +51,13 @@ def fault(found: Counter[State]) -> str:
 
 
 def alert(suite: Suite, root: Path) -> str:
-    """The fault of a scale's records for the head of a table."""
+    """What a reader must know of a scale's records before all else, for the head of a table."""
     found = fault(states(root, all_records(suite)))
-    return f"Not of one clean commit: {found}." if found else ""
+    told = f"Not of one clean commit: {found}." if found else ""
+    if suite.rehearses:
+        made = "made on stand-ins with random weights: no number here means anything."
+        return f"A rehearsal of the scale {suite.rehearses}, {made} {told}".strip()
+    return told
 
 
 def write(name: str, suite: Suite, root: Path) -> None:

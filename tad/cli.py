@@ -47,6 +47,7 @@ COMMANDS = {
     "status": ("workflow.watch.status", "what is finished, running, failed, missing"),
     "logs": ("workflow.watch.logs", "the logs of a run, and why it failed"),
     "show": ("workflow.watch.show", "a run: its values, headline numbers, records"),
+    "rehearse": ("workflow.rehearsal.rehearse", "run all of a large scale in miniature first"),
     "publish": ("analysis.publish", "keep a scale's records in results/"),
 }  # fmt: skip
 """The module of each command, with ``main(arguments) -> int``, and what it does."""

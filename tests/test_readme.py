@@ -42,6 +42,7 @@ STANDS_FOR = {
 LONG = (
     "make check",
     "make reproduce",
+    "make rehearsal",
     "make test",
     "make report",
     "make figures",

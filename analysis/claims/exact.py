@@ -310,7 +310,7 @@ def active_is_non_embedding(evidence: Evidence) -> list[Finding]:
 
 
 def _own_teachers(evidence: Evidence) -> dict[str, dict[str, float]]:
-    if evidence.suite.scale != "paper":
+    if not evidence.suite.is_paper:
         raise NotTestable("a statement about the paper's own teachers")
     return teacher_metrics(evidence)
 

@@ -83,7 +83,7 @@ def write(name: str, suite: Suite, root: Path) -> None:
     rows = [row for pair in pairs for row in ((pair, TEACHER), *(r for r in rows if r[0] == pair))]
     rows += [("", floor) for floor in FLOORS.values()]
     scores = summarise(values, rows, rel=name in WITH_REL)
-    printed = _printed(suite, name) if suite.scale == "paper" and name != "table2" else {}
+    printed = _printed(suite, name) if suite.is_paper and name != "table2" else {}
     of_kind = _fewshot_notes if fewshot else _math_notes
     notes = [*scores.notes, *of_kind(suite, name, [record for _, record in found])]
     left_out = {pair: _left_out(records[0], kept[pair]) for pair, records in teachers.items()}

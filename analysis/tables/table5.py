@@ -76,7 +76,7 @@ def table5(suite: Suite, found: Sequence[Curve]) -> Table:
     header = ["Pair", "Method", "budgets", f"×{largest:g} foretold", f"×{largest:g} measured"]
     header += [f"×{factor:g}" for factor in FACTORS if factor > largest] + ["E", "exponent"]
     ours = {(curve.pair, curve.method): curve for curve in found}
-    printed, paper = _printed(), suite.scale == "paper"
+    printed, paper = _printed(), suite.is_paper
     rows, keys = [], []
     order = dict.fromkeys([*printed, *ours])
     pairs = list(dict.fromkeys(pair for pair, _ in order))

@@ -51,6 +51,7 @@ class Suite(Strict):
     network: bool = False
     """Whether jobs may ask the hub; without it they take what is on this machine."""
     teacher_states_gb: Annotated[float, Field(ge=0)] = 0.0
+    rehearses: str | None = None
     select: Select
     corpora: dict[str, Corpus]
     instructions: dict[str, Instructions] = {}
@@ -64,6 +65,11 @@ class Suite(Strict):
     items: dict[str, Item]
     methods: dict[str, CustomMethod] = {}
     evaluation: Evaluation = Evaluation()
+
+    @property
+    def is_paper(self) -> bool:
+        """Whether it runs the paper's own models, or rehearses that (``tad rehearse``)."""
+        return (self.rehearses or self.scale) == "paper"
 
     def runs(self, item: str | None = None) -> list[RunId]:
         """The runs this scale trains, for one item or for all selected ones, without repeats.

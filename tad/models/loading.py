@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import sys
@@ -90,8 +91,17 @@ def load_config(source: str) -> PreTrainedConfig:
 
 def load_tokenizer(source: str, **options: Any) -> PreTrainedTokenizerBase:
     """A tokenizer from a folder or hub id; ``options`` of transformers, as ``gguf_file``. Raises
-    ModelError."""
-    return quietly(AutoTokenizer, source, trust_remote_code=False, **options)
+    ModelError.
+
+    Where its own files name no end-of-text token (Galactica), it is the one of config.json.
+    """
+    tokenizer = quietly(AutoTokenizer, source, trust_remote_code=False, **options)
+    if tokenizer.eos_token_id is None:
+        with contextlib.suppress(ModelError):  # a folder with a tokenizer alone
+            eos = load_config(source).eos_token_id
+            if isinstance(eos, int):
+                tokenizer.eos_token = tokenizer.convert_ids_to_tokens(eos)
+    return tokenizer
 
 
 def quietly(kind: Any, source: str, **options: Any) -> Any:

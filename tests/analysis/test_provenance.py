@@ -66,3 +66,9 @@ def test_the_table_and_the_alert_in_red(tmp_path, suite):
     write("provenance", suite, tmp_path)
     assert '<p class="alert">' not in (tmp_path / "tables" / "provenance.html").read_text()
     assert alert(suite, tmp_path) == ""
+
+
+def test_a_rehearsal_says_in_red_that_its_numbers_mean_nothing(tmp_path, suite):
+    records(tmp_path, suite, [CLEAN])
+    told = alert(suite.model_copy(update={"rehearses": "paper"}), tmp_path)
+    assert told.startswith("A rehearsal of the scale paper") and "no number" in told

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from huggingface_hub import errors
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerFast
 
 from eval import heldout
 from tad.experiment.config import load_suite
@@ -56,6 +60,16 @@ def change_tensors(folder: Path, change) -> None:
     change(tensors)
     path.unlink()
     save_file(tensors, path, {"format": "pt"})
+
+
+def test_an_end_of_text_token_that_config_json_alone_names(folder):
+    backend = Tokenizer(WordLevel({"a": 0, "</s>": 1}, unk_token="a"))
+    PreTrainedTokenizerFast(tokenizer_object=backend).save_pretrained(folder)
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"eos_token_id": 1}))
+    assert load_tokenizer(str(folder)).eos_token == "</s>"
+    path.unlink()
+    assert load_tokenizer(str(folder)).eos_token is None
 
 
 @pytest.mark.parametrize("name", ["model.layers.1.mlp.up_proj.weight", "lm_head.weight"])

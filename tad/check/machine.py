@@ -45,8 +45,8 @@ def asks_for_gpus(suite: Suite) -> bool:
 
 
 def gpus(suite: Suite) -> int:
-    """The most GPUs that a selected pair trains on."""
-    return max((suite.pairs[run.pair].gpus for run in suite.runs()), default=1)
+    """The most GPUs that a selected pair needs."""
+    return max((suite.pairs[run.pair].gpus.min for run in suite.runs()), default=1)
 
 
 def memory(suite: Suite, pair: str) -> tuple[float, float]:
@@ -59,14 +59,14 @@ def memory(suite: Suite, pair: str) -> tuple[float, float]:
     teacher = parameters(suite, entry.teacher)
     fixed = TRAINED * (total - frozen) + HELD * frozen + TEACHER * teacher
     stages = {run.stage for run in suite.runs() if run.pair == pair}
-    shape = entry.student.shape or suite.models[entry.student.model].shape
+    shape = suite.student_shape(pair) or suite.models[entry.student.model].shape
     kept = [
         (training.micro_batch_size or training.batch_size)
         * training.context * shape.hidden_size * shape.layers * ACTIVATIONS
         + training.memory_budget_mb * 1e6
         for training in (suite.stages[stage] for stage in stages)
     ]  # fmt: skip
-    return fixed, fixed + entry.gpus * max(kept, default=0.0)
+    return fixed, fixed + entry.gpus.min * max(kept, default=0.0)
 
 
 # --- What is there -------------------------------------------------------------------------------
@@ -160,7 +160,7 @@ def _pairs(suite: Suite, there: Graphics) -> list[Finding]:
     """Number and memory, a line a pair that is trained."""
     findings = []
     for name in dict.fromkeys(run.pair for run in suite.runs()):
-        count, about = suite.pairs[name].gpus, f"pairs.{name}"
+        count, about = suite.pairs[name].gpus.min, f"pairs.{name}"
         try:
             fixed, whole = memory(suite, name)
         except FlopsError as error:

@@ -82,7 +82,7 @@ CONFIG, SUITE, OVERRIDES = read_suite(config)
 if SUITE.network:
     os.environ.setdefault("HF_HUB_OFFLINE", "0")
 else:
-    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ.update(HF_HUB_OFFLINE="1")
 LAYOUT = Layout.work(SUITE.scale)
 ROOT = str(LAYOUT.root)
 # Where the targets read records and write tables and figures: what runs here makes, or a folder of

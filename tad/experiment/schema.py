@@ -136,10 +136,8 @@ class Student(Strict):
 
 
 class GpuRange(Strict):
-    """How many GPUs a training takes: ``min`` to ``max``, as many as it is given.
-
-    Written {min: 1, max: 8}, [1, 8], or 2 for neither more nor fewer.
-    """
+    """How many GPUs a training takes: as many as it is given, of ``min`` to ``max``. Written as
+    {min: 1, max: 8}, [1, 8], or 2 for neither more nor fewer."""
 
     min: Count
     max: Count
@@ -161,15 +159,12 @@ class GpuRange(Strict):
 
 
 _A_COUNT = {"type": "integer", "minimum": 1}
+_BOTH_ENDS = {"min": _A_COUNT, "max": _A_COUNT}
 _WRITTEN_RANGE = {
     "anyOf": [
         _A_COUNT,
         {"type": "array", "items": _A_COUNT, "minItems": 2, "maxItems": 2},
-        {
-            "type": "object",
-            "properties": {"min": _A_COUNT, "max": _A_COUNT},
-            "additionalProperties": False,
-        },
+        {"type": "object", "properties": _BOTH_ENDS, "additionalProperties": False},
     ]
 }
 

@@ -27,10 +27,10 @@ from tad.experiment.layout import Layout
 from tad.experiment.run_id import RunId
 from tad.experiment.specs import RunSpec, run_spec
 from tad.models.architectures import check_shape
+from tad.models.card import card
 from tad.models.loading import choose_attention, load_config, load_model, load_tokenizer
 from tad.models.students import build_student, prune
 from tad.records import fingerprint, read_json, write_text
-from tad.train.card import card
 from tad.train.job import run_job, training_order
 from tad.train.on_policy import OnPolicy, OnPolicyTrainer
 from tad.train.trainer import DistillationTrainer

@@ -7,30 +7,38 @@
 Copies every record that the scale's tables, figures and claims are made of, and what they are, from
 ``work/SCALE`` to ``results/SCALE``; no weights. ``make figures`` redraws from them. No rule of the
 DAG writes to ``results``, so that a result is replaced by this command alone. Records of one clean
-commit are taken; others only if asked for, and then the tables that hold them say so in red.
+commit are taken; others only if asked for, and then the tables that hold them say so in red. Of
+few-shot items only what pairs them and whether each is right is kept, of curves seven digits.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
-import shutil
+import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from analysis.kinds import read_record
+from analysis.paired import read_items
 from analysis.provenance import fault, states
 from analysis.report import findings
 from analysis.results import PROJECT
 from tad.command import UserError, command_line, exit_code
 from tad.experiment.config import load_suite, scale_options
 from tad.experiment.layers import config_files
-from tad.records import provenance, write_json
+from tad.records import provenance, read_json_lines, write_bytes, write_json
 from workflow.items import DESIGN, FINDINGS, all_records
 
 PAGE = FINDINGS.files[0]
 PICTURES = ("*.png", "*.pdf", "*.csv")
 """Of a figure: to look at, to print, and its numbers."""
+
+
+HASH = 8
+"""Letters of an item's hash that are kept."""
 
 
 class PublishError(UserError, ValueError):
@@ -75,7 +83,7 @@ def publish(
         hashes = {}
         for name in files:
             (new / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source / name, new / name)
+            write_bytes(new / name, published(source / name))
             hashes[name.as_posix()] = _hash(new / name)
         if (source / PAGE).is_file():  # anew, because it says where its records are
             findings.write(suite, new)
@@ -96,6 +104,25 @@ def publish(
             target.rename(Path(temporary) / "old")
         new.rename(target)
     return target
+
+
+def published(path: Path) -> bytes:
+    """What is kept of a file: all of most. Of few-shot items what pairs them and whether each is
+    right, and of curves seven digits, because a scale has hundreds of these."""
+    if path.name == "fewshot.items.jsonl.gz":
+        rows = read_items(path)[["task", "item", "doc_hash", "correct"]]
+        rows = rows.assign(doc_hash=rows["doc_hash"].str[:HASH])
+        text = rows.to_json(orient="records", lines=True)
+        return gzip.compress(text.encode(), mtime=0)
+    if path.name == "train.jsonl":
+        rows = [rounded(line) for line in read_json_lines(path)]
+        return "".join(json.dumps(row) + "\n" for row in rows).encode()
+    return path.read_bytes()
+
+
+def rounded(row: dict[str, Any]) -> dict[str, Any]:
+    """Floats of a line to seven digits."""
+    return {k: float(f"{x:.7g}") if isinstance(x, float) else x for k, x in row.items()}
 
 
 def redrawn(scale: str, root: Path = Path()) -> Path:

@@ -8,7 +8,7 @@ Copies every record that the scale's tables, figures and claims are made of, and
 ``work/SCALE`` to ``results/SCALE``; no weights. ``make figures`` redraws from them. No rule of the
 DAG writes to ``results``, so that a result is replaced by this command alone. Records of one clean
 commit are taken; others only if asked for, and then the tables that hold them say so in red. Of
-few-shot items only what pairs them and whether each is right is kept, of curves seven digits.
+few-shot items what pairs them and whether each is right is kept, of curves what is measured.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from analysis.results import PROJECT
 from tad.command import UserError, command_line, exit_code
 from tad.experiment.config import load_suite, scale_options
 from tad.experiment.layers import config_files
-from tad.records import provenance, read_json_lines, write_bytes, write_json
+from tad.records import provenance, read_json, read_json_lines, write_bytes, write_json
 from workflow.items import DESIGN, FINDINGS, all_records
 
 PAGE = FINDINGS.files[0]
@@ -37,8 +37,11 @@ PICTURES = ("*.png", "*.pdf", "*.csv")
 """Of a figure: to look at, to print, and its numbers."""
 
 
-HASH = 8
+HASH = 4
 """Letters of an item's hash that are kept."""
+
+ASIDE = ("epoch", "learning_rate", "grad_norm", "tokens_per_second")
+"""What a curve logs of its training, and no table or figure shows."""
 
 
 class PublishError(UserError, ValueError):
@@ -108,21 +111,30 @@ def publish(
 
 def published(path: Path) -> bytes:
     """What is kept of a file: all of most. Of few-shot items what pairs them and whether each is
-    right, and of curves seven digits, because a scale has hundreds of these."""
+    right, of curves what is measured, and both they and calibration with seven digits, because a
+    scale has hundreds of these."""
     if path.name == "fewshot.items.jsonl.gz":
         rows = read_items(path)[["task", "item", "doc_hash", "correct"]]
         rows = rows.assign(doc_hash=rows["doc_hash"].str[:HASH])
         text = rows.to_json(orient="records", lines=True)
         return gzip.compress(text.encode(), mtime=0)
     if path.name == "train.jsonl":
-        rows = [rounded(line) for line in read_json_lines(path)]
-        return "".join(json.dumps(row) + "\n" for row in rows).encode()
+        lines = [
+            {k: x for k, x in line.items() if k not in ASIDE} for line in read_json_lines(path)
+        ]
+        return "".join(json.dumps(rounded(line)) + "\n" for line in lines).encode()
+    if path.name == "calibration.json":
+        return (json.dumps(rounded(read_json(path))) + "\n").encode()
     return path.read_bytes()
 
 
-def rounded(row: dict[str, Any]) -> dict[str, Any]:
-    """Floats of a line to seven digits."""
-    return {k: float(f"{x:.7g}") if isinstance(x, float) else x for k, x in row.items()}
+def rounded(value: Any) -> Any:
+    """The floats of a JSON value to seven digits."""
+    if isinstance(value, dict):
+        return {key: rounded(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [rounded(inner) for inner in value]
+    return float(f"{value:.7g}") if isinstance(value, float) else value
 
 
 def redrawn(scale: str, root: Path = Path()) -> Path:

@@ -40,7 +40,7 @@ PICTURES = ("*.png", "*.pdf", "*.csv")
 HASH = 4
 """Letters of an item's hash that are kept."""
 
-ASIDE = ("epoch", "learning_rate", "grad_norm", "tokens_per_second")
+ASIDE = ("epoch", "learning_rate", "grad_norm")
 """What a curve logs of its training, and no table or figure shows."""
 
 

@@ -136,7 +136,7 @@ def _legend(page: Figure, frame: pd.DataFrame) -> None:
 
 def draw(name: str, suite: Suite, root: Path) -> None:
     """Draw the figure of a root. Raises RecordError for a missing record."""
-    frame = controls_frame(suite, root)
+    frame = controls_frame(suite, root, shared_seeds=True)
     titles = {pair: pair_title(suite, pair) for pair in dict.fromkeys(frame["pair"])}
     style.save(figure(frame, titles), root / "figures" / name)
     write_numbers(frame, root / "figures" / f"{name}.csv")

@@ -40,16 +40,20 @@ METRICS = ("kl", "nll", "full_ece", "margin")
 on the tasks that the teacher knows, NaN where the item has no few-shot record)."""
 
 
-def controls_frame(suite: Suite, root: Path) -> pd.DataFrame:
+def controls_frame(suite: Suite, root: Path, *, shared_seeds: bool = False) -> pd.DataFrame:
     """One row a pair and method, in the order of blocks.
 
     Columns: pair, block, method, clm, divergence (their weights), size, seeds; each of METRICS with
     its ``_half`` (95% t interval over seeds); effect, low, high (held-out KL less that of TAD on
     the same seeds, percent), p, p_adjusted (Benjamini and Hochberg over all rows), both NaN
-    where a primary claim makes the comparison, which is judged elsewhere. Raises RecordError.
+    where a primary claim makes the comparison, which is judged elsewhere. With ``shared_seeds`` the
+    means are over the seeds that all rows of a pair have, so that rows can be compared by eye:
+    other seeds are of another teacher too. Raises RecordError.
     """
     runs = _runs(suite)
     frame = pd.DataFrame(list(_rows(suite, Layout(root), runs)))
+    if shared_seeds:
+        frame = on_shared_seeds(frame)
     keys = ["pair", "method"]
     table = over_seeds(frame, keys, "size").rename(columns={"mean": "size"})
     table = table[[*keys, "size", "seeds"]]
@@ -65,6 +69,13 @@ def controls_frame(suite: Suite, root: Path) -> pd.DataFrame:
         [of.index(x) for x in table[key]] for of, key in zip(order, ("pair", "block"), strict=True)
     ]
     return table.iloc[np.lexsort(at[::-1])].reset_index(drop=True)
+
+
+def on_shared_seeds(frame: pd.DataFrame) -> pd.DataFrame:
+    """Of each pair the rows of those seeds that all its methods have; all where there are none."""
+    methods = frame.groupby("pair")["method"].transform("nunique")
+    shared = frame.groupby(["pair", "seed"])["method"].transform("nunique") == methods
+    return frame[shared | ~shared.groupby(frame["pair"]).transform("any")]
 
 
 def _runs(suite: Suite) -> list[RunId]:

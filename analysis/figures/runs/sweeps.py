@@ -6,7 +6,7 @@ band of its 95% interval, or a line of one seed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-METRICS = {"kl": "held-out KL (nats/token)", "fewshot": "few-shot Avg (%)"}
+METRICS = {"kl": "held-out KL", "fewshot": "few-shot Avg (%)"}
 RECORD = {"kl": "heldout.json", "fewshot": "fewshot.json"}
 SYMBOLS = {"k": "K", "beta": "β"}
 """The parameters that are varied, as the axis calls them."""
@@ -70,18 +70,25 @@ def _places(method: Method) -> Iterator[tuple[str, float]]:
 
 
 def figure(frame: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
-    """A row of panels a metric, a column a parameter, those that are varied if any is."""
+    """A row of panels a metric and pair, whose levels differ; a column a parameter, those that are
+    varied if any is."""
     from matplotlib.figure import Figure
 
-    metrics = [name for name in METRICS if (frame["metric"] == name).any()]
     values = frame.groupby("parameter")["value"].nunique()
     names = [name for name in SYMBOLS if values.get(name, 0) > 1] or list(SYMBOLS)
-    page = Figure(figsize=(style.TEXT_WIDTH, 2.0 * len(metrics) + 0.5), layout="constrained")
-    axes = page.subplots(len(metrics), len(names), squeeze=False, sharex="col", sharey="row")
-    for metric, row in zip(metrics, axes, strict=True):
+    places = [(metric, pair) for metric in METRICS for pair in titles]
+    rows = {at: frame[(frame[["metric", "pair"]] == at).all(axis=1)] for at in places}
+    rows = {at: own for at, own in rows.items() if len(own)}
+    size = (style.TEXT_WIDTH, 1.3 * len(rows) + 0.7)
+    page = Figure(figsize=size, layout="constrained")
+    axes = page.subplots(len(rows), len(names), squeeze=False, sharex="col", sharey="row")
+    for ((metric, pair), own), row in zip(rows.items(), axes, strict=True):
+        order = list(titles).index(pair)
         for name, axis in zip(names, row, strict=True):
-            _panel(axis, frame[frame["metric"] == metric], name, titles)
+            ticks = sorted(set(frame[frame["parameter"] == name]["value"]))
+            _panel(axis, own, name, ticks, order, titles[pair])
         row[0].set_ylabel(METRICS[metric])
+    page.align_ylabels(axes[:, 0])
     for name, axis in zip(names, axes[-1], strict=True):
         axis.set_xlabel(SYMBOLS[name])
     entries: dict[str, Any] = {}
@@ -92,23 +99,20 @@ def figure(frame: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     return page
 
 
-def _panel(axis: Axes, frame: pd.DataFrame, name: str, titles: Mapping[str, str]) -> None:
-    ticks = sorted(set(frame[frame["parameter"] == name]["value"]))
-    for order, (pair, title) in enumerate(titles.items()):
-        own = frame[frame["pair"] == pair]
-        line = own[own["parameter"] == name].sort_values("value")
-        color, marker = (of[order % len(of)] for of in (style.CYCLE, style.MARKERS))
-        if line.empty:
-            continue
-        place = line["value"] * (1 + 0.04 * order)  # so that no bar hides another
-        half = line["half"].fillna(0.0)
-        axis.errorbar(place, line["mean"], yerr=half, color=color, marker=marker, lw=0.6,
-                      elinewidth=0.9, label=title)  # fmt: skip
-        for _, base in own[own["parameter"] == "baseline"].iterrows():
-            axis.axhline(base["mean"], color=color, ls="--", lw=0.8)
-            if base["half"] == base["half"]:
-                low, high = base["mean"] - base["half"], base["mean"] + base["half"]
-                axis.axhspan(low, high, color=color, alpha=0.1, lw=0)
+def _panel(
+    axis: Axes, own: pd.DataFrame, name: str, ticks: Sequence[float], order: int, title: str
+) -> None:
+    """One metric of one pair against one parameter."""
+    line = own[own["parameter"] == name].sort_values("value")
+    color, marker = (of[order % len(of)] for of in (style.CYCLE, style.MARKERS))
+    half = line["half"].fillna(0.0)
+    axis.errorbar(line["value"], line["mean"], yerr=half, color=color, marker=marker, lw=0.6,
+                  elinewidth=0.9, label=title)  # fmt: skip
+    for _, base in own[own["parameter"] == "baseline"].iterrows():
+        axis.axhline(base["mean"], color=color, ls="--", lw=0.8)
+        if base["half"] == base["half"]:
+            low, high = base["mean"] - base["half"], base["mean"] + base["half"]
+            axis.axhspan(low, high, color=color, alpha=0.1, lw=0)
     axis.set_xscale("log")
     axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axis.minorticks_off()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import pandas as pd
 import pytest
 
 from analysis.controls.frame import (
@@ -13,6 +14,7 @@ from analysis.controls.frame import (
     REFERENCE,
     WEIGHT,
     controls_frame,
+    on_shared_seeds,
     size,
 )
 from tad.methods import Method
@@ -70,3 +72,14 @@ def test_differences_are_on_the_seeds_of_both_and_primary_claims_have_no_p(of_ph
 def test_a_record_without_margins_leaves_them_out(of_phi):
     assert of_phi.loc["gjsd", "margin"] != of_phi.loc["gjsd", "margin"]
     assert of_phi.loc["clm", "margin"] == pytest.approx(-of_phi.loc["clm", "kl"])
+
+
+def test_rows_that_are_compared_by_eye_are_of_the_same_seeds():
+    """The seeds that one method has beyond the others, of another teacher, would move its mean."""
+    rows = [("a", "kd", s, 0.31) for s in (0, 1)] + [("a", "tad", s, 0.31) for s in (0, 1)]
+    rows += [("a", "tad", s, 0.21) for s in (2, 3)]
+    rows += [("b", "kd", 0, 1.0), ("b", "tad", 1, 2.0)]  # share none: all stay
+    frame = pd.DataFrame(rows, columns=["pair", "method", "seed", "kl"])
+    found = on_shared_seeds(frame).groupby(["pair", "method"])["kl"].mean()
+    assert found["a", "tad"] == found["a", "kd"] == pytest.approx(0.31)
+    assert found["b"].to_dict() == {"kd": 1.0, "tad": 2.0}

@@ -12,6 +12,7 @@ import pandas as pd
 from analysis.kinds import read_record
 from analysis.writing.render import Table
 from tad.experiment.config import Suite
+from tad.records import Record, RecordError
 from workflow.items import all_records
 
 HOLDERS = ("provenance", "generation")
@@ -25,13 +26,19 @@ def states(root: Path, files: Iterable[str | Path]) -> Counter[State]:
     """How many of the JSON records below ``root`` come from each state; those not there count for
     nothing, and files beside a record are its. Raises RecordError for a broken one."""
     paths = [root / name for name in files if str(name).endswith(".json")]
-    return Counter(_state(read_record(path)) for path in paths if path.is_file())
+    return Counter(_state(_whole(path)) for path in paths if path.is_file())
+
+
+def _whole(path: Path) -> Record:
+    record = read_record(path)
+    if not record:
+        raise RecordError(f"{path}: is empty; delete it and rerun")
+    return record
 
 
 def _state(record: dict[str, Any]) -> State:
     holders = [record, *(record.get(key) or {} for key in HOLDERS)]
-    holder = next((holder for holder in holders if "git" in holder), record)
-    git = holder["git"]  # None outside of a checkout; a record that lacks it is damaged
+    git = next((holder["git"] for holder in holders if holder.get("git")), None)
     return (git["commit"], bool(git["dirty"])) if git else ("", True)
 
 

@@ -19,7 +19,6 @@ import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from analysis.kinds import read_record
 from analysis.paired import read_items
@@ -110,31 +109,20 @@ def publish(
 
 
 def published(path: Path) -> bytes:
-    """What is kept of a file: all of most. Of few-shot items what pairs them and whether each is
-    right, of curves what is measured, and both they and calibration with seven digits, because a
-    scale has hundreds of these."""
+    """What is kept of a file: all of most. A scale has hundreds of items and curves; of the first
+    is kept what pairs them and whether each is right, of the second what is measured."""
     if path.name == "fewshot.items.jsonl.gz":
         rows = read_items(path)[["task", "item", "doc_hash", "correct"]]
         rows = rows.assign(doc_hash=rows["doc_hash"].str[:HASH])
         text = rows.to_json(orient="records", lines=True)
         return gzip.compress(text.encode(), mtime=0)
     if path.name == "train.jsonl":
-        lines = [
-            {k: x for k, x in line.items() if k not in ASIDE} for line in read_json_lines(path)
-        ]
-        return "".join(json.dumps(rounded(line)) + "\n" for line in lines).encode()
+        lines = read_json_lines(path)
+        kept = [{key: x for key, x in line.items() if key not in ASIDE} for line in lines]
+        return "".join(json.dumps(line) + "\n" for line in kept).encode()
     if path.name == "calibration.json":
-        return (json.dumps(rounded(read_json(path))) + "\n").encode()
+        return (json.dumps(read_json(path)) + "\n").encode()  # without the spaces
     return path.read_bytes()
-
-
-def rounded(value: Any) -> Any:
-    """The floats of a JSON value to seven digits."""
-    if isinstance(value, dict):
-        return {key: rounded(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [rounded(inner) for inner in value]
-    return float(f"{value:.7g}") if isinstance(value, float) else value
 
 
 def redrawn(scale: str, root: Path = Path()) -> Path:

@@ -27,8 +27,8 @@ td {white-space: nowrap}
 td.long {min-width: 12em; white-space: normal}
 .dense {font-size: 12.5px}
 .dense th, .dense td {padding: .2em .4em}
-.dense td.word {white-space: normal}
-.dense td.long {min-width: 8em}
+.dense td {white-space: normal}
+.dense td.long {min-width: 6.5em}
 tr.block td {border-top: 2px solid #999}
 p.alert {color: #C00000; font-weight: bold}
 caption, p {text-align: left; max-width: 60em; padding-bottom: .8em}

@@ -51,9 +51,9 @@ def test_a_value_of_another_type_names_file_and_key(tmp_path, kind, key):
         assert "\n" not in str(error.value) and "delete it and rerun" in str(error.value)
 
 
-def test_a_record_that_does_not_say_what_made_it_is_damaged(tmp_path):
+def test_a_record_that_holds_nothing_is_damaged(tmp_path):
     from analysis.provenance import states
 
     (tmp_path / "manifest.json").write_text("{}")
-    with pytest.raises(RecordError, match=r"manifest.json: has no key 'git'"):
+    with pytest.raises(RecordError, match=r"manifest.json: is empty"):
         states(tmp_path, ["manifest.json"])

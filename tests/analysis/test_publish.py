@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 
 import pytest
 
-from analysis.publish import PublishError, main, publish
+from analysis.publish import PublishError, main, publish, published
 from tad.experiment.config import load_suite
 from workflow.items import DESIGN, all_records
 
@@ -23,6 +24,21 @@ def test_published_files_are_those_of_their_manifest(scale):
     assert found == expected
 
 
+ITEM = {"task": "piqa", "item": 3, "doc_hash": "0123456789abcdef", "correct": 1, "margin": 0.25}
+
+
+def test_of_what_there_are_hundreds_only_what_is_read_is_kept(tmp_path):
+    items, curve = tmp_path / "fewshot.items.jsonl.gz", tmp_path / "train.jsonl"
+    items.write_bytes(gzip.compress(json.dumps(ITEM).encode()))
+    kept = json.loads(gzip.decompress(published(items)))
+    assert kept == {"task": "piqa", "item": 3, "doc_hash": "0123", "correct": 1}
+    curve.write_text(json.dumps({"step": 1, "loss": 1.23456789, "grad_norm": 2.0}) + "\n")
+    assert json.loads(published(curve)) == {"step": 1, "loss": 1.23456789}
+    other = tmp_path / "heldout.json"
+    other.write_text('{"metrics": {"nll": 1.23456789012}}')
+    assert published(other) == other.read_bytes()
+
+
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A folder with the configuration of the smoke scale, of whose records there will be all."""
@@ -35,6 +51,8 @@ def project(tmp_path, monkeypatch):
     for name in all_records(suite):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text("")
+        if str(name).endswith(".items.jsonl.gz"):
+            (root / name).write_bytes(gzip.compress(json.dumps(ITEM).encode()))
 
     def made_by(*git):
         records(root, suite, git)

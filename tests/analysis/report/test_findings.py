@@ -108,7 +108,9 @@ PROBE = """<script>addEventListener("load", () => {
       .filter(id => !document.getElementById(decodeURIComponent(id))?.offsetHeight),
     tables: document.querySelectorAll(".box table").length,
     narrow: [...document.querySelectorAll("td.long")]
-      .filter(e => e.getBoundingClientRect().width < 150).map(name),
+      .filter(e => e.getBoundingClientRect().width < (e.closest(".dense") ? 80 : 150)).map(name),
+    scrolls: [...document.querySelectorAll(".box:has(.dense)")]
+      .filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.scrollWidth - e.clientWidth),
   };
   document.body.dataset.found = JSON.stringify(found);
 })</script>"""
@@ -130,7 +132,7 @@ def test_in_a_browser_nothing_is_wider_than_the_screen(root, tmp_path, name):
     found = json.loads(html.unescape(re.search(r'data-found="([^"]*)"', done.stdout)[1]))
     assert found["screen"] == WIDTH and found["page"] <= WIDTH, found
     assert not found["wide"] and not found["lost"] and not found["pictures"], found
-    assert found["tables"] and not found["narrow"], found
+    assert found["tables"] and not found["narrow"] and not found["scrolls"], found
 
 
 @pytest.mark.skipif(not PDFLATEX, reason="no pdflatex here (Debian's texlive-latex-recommended)")

@@ -50,7 +50,7 @@ def test_the_page_shows_what_teacher_and_students_wrote(root):
     pruned = frame[(frame["pair"] == "smollm2-135m_pruned") & (frame["prompt"] == 1)]
     assert pruned["writer"].tolist() == [
         "The text itself", "Teacher, smollm2-135m", "CLM (no KD), seed 0", "Vanilla KD, seed 0",
-        "Vanilla KD, matched, seed 0", "TAD (K = 10), seed 0",
+        "TAD (K = 10), seed 0", "Vanilla KD, matched, seed 0",
     ]  # fmt: skip
 
 

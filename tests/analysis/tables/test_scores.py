@@ -332,8 +332,8 @@ def test_rows_columns_and_average(tmp_path):
 
 
 def test_the_interval_is_over_seeds(tmp_path):
-    fill_math(tmp_path, "mini")
-    frame = write(tmp_path, "mini", "table7").set_index("method")
+    fill_math(tmp_path, "mini_continued")
+    frame = write(tmp_path, "mini_continued", "table7").set_index("method")
     assert frame.loc["clm", "Avg"] == pytest.approx(15.5)  # seeds 0, 1, 2: 11, 12, 13, and 3.5
     assert frame.loc["clm", "Avg_half"] == pytest.approx(2.484, abs=0.001)  # t(2) / sqrt(3)
     assert pd.isna(frame.loc["tinyllama-1.1b/2.5t", "Avg_half"])

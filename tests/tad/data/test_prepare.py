@@ -245,7 +245,8 @@ def test_path_tokenizer_is_copied_to_the_same_layout(project, capsys):
 def test_tokenizers_that_cannot_be_had(project, capsys):
     write_suite(project, tokenizers={"bpe": {"hub": "somebody/nothing"}})
     assert re.search(
-        "tokenizers.bpe: somebody/nothing: cannot be loaded", error(capsys, "tokenizer")
+        "tokenizers.bpe: somebody/nothing: no such folder, not downloaded",
+        error(capsys, "tokenizer"),
     )
     backend = train_tokenizer(nonsense(100), 290).backend_tokenizer
     PreTrainedTokenizerFast(tokenizer_object=backend).save_pretrained("given")

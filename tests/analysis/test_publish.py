@@ -31,7 +31,7 @@ def test_of_what_there_are_hundreds_only_what_is_read_is_kept(tmp_path):
     items, curve = tmp_path / "fewshot.items.jsonl.gz", tmp_path / "train.jsonl"
     items.write_bytes(gzip.compress(json.dumps(ITEM).encode()))
     kept = json.loads(gzip.decompress(published(items)))
-    assert kept == {"task": "piqa", "item": 3, "doc_hash": "0123", "correct": 1}
+    assert kept == {"task": "piqa", "item": 3, "doc_hash": "012", "correct": 1}
     curve.write_text(json.dumps({"step": 1, "loss": 1.23456789, "grad_norm": 2.0}) + "\n")
     assert json.loads(published(curve)) == {"step": 1, "loss": 1.23456789}
     other = tmp_path / "heldout.json"

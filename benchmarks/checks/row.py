@@ -12,7 +12,6 @@ OK, WRONG, SAID = "ok", "WRONG", "measured"
 """A check that held, one that did not, and a number that nothing is asked of."""
 
 NO_GPU, NO_GPUS, NOT_INSTALLED = "needs a GPU", "needs two GPUs", "not installed"
-NOT_HERE = "not in this build"
 HEADER = ("check", "case", "outcome", "value error", "gradient error", "extra memory, MB", "ms")
 
 

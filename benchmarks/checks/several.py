@@ -12,18 +12,12 @@ import torch
 from safetensors.torch import load_file
 
 from benchmarks.checks.distillation import environment, run
-from benchmarks.checks.row import NO_GPUS, NOT_HERE, Row, judged, relative, tried
-from tad.experiment.schema import Loop
+from benchmarks.checks.row import NO_GPUS, Row, judged, relative, tried
 
 CHECK = "two ranks"
 RANKS = 2
 TOLERANCE = 1e-4
 """Largest relative error of a weight after the steps: sums of another order."""
-
-
-def kinds() -> tuple[str, ...]:
-    """Ways of sharing a training that this build's configuration has."""
-    return ("none", "fsdp") if "sharding" in Loop.model_fields else ("none",)
 
 
 def ranks(device: str) -> Iterator[Row]:
@@ -38,9 +32,6 @@ def ranks(device: str) -> Iterator[Row]:
         folder = Path(name)
         alone: dict[str, torch.Tensor] = {}
         for kind, row in rows.items():
-            if kind not in kinds():
-                yield replace(row, outcome=NOT_HERE)
-                continue
 
             def check(kind=kind, row=row) -> Row:
                 if not alone:

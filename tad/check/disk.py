@@ -14,6 +14,7 @@ from tad.experiment.config import Suite
 from tad.experiment.flops import FlopsError, pair_account
 from tad.experiment.layout import Layout
 from tad.experiment.specs import run_spec
+from tad.plan.data import token_bytes
 
 FLOAT = 4
 """Bytes of a number: students are trained and saved in float32."""
@@ -49,7 +50,7 @@ def room(suite: Suite, need: Wanted) -> Room:
     packed = 0.0
     for corpus, tokenizer in need.packed:
         entry = suite.corpora[corpus]
-        packed += (entry.tokens + entry.validation_tokens) * _token_bytes(suite, tokenizer)
+        packed += (entry.tokens + entry.validation_tokens) * token_bytes(suite, tokenizer)
     sizes = {pair: _student(suite, pair) for pair in suite.select.pairs}
     runs = sum(FLOAT * sizes[run.pair] for run in suite.runs())
     trained = [m for m, p in need.models if suite.models[m].checkpoints[p].tokens is not None]
@@ -61,13 +62,6 @@ def room(suite: Suite, need: Wanted) -> Room:
         checkpoints=CHECKPOINTS * ADAM * FLOAT * largest,
         others=_written(suite) + _states(suite),
     )
-
-
-def _token_bytes(suite: Suite, tokenizer: str) -> int:
-    """Bytes of a token id in a packed corpus (``tad.data.packing``)."""
-    sizes = [m.shape.vocab_size for m in suite.models.values() if m.tokenizer == tokenizer]
-    size = suite.tokenizers[tokenizer].vocab_size or max((s for s in sizes if s), default=2**17)
-    return 2 if size <= 2**16 else 4
 
 
 def _student(suite: Suite, pair: str) -> int:
@@ -86,7 +80,7 @@ def _written(suite: Suite) -> float:
             pair = suite.pairs[run.pair]
             model = suite.models[pair.student.model or pair.teacher]
             tokens = run_spec(suite, run).optimisation.tokens
-            total += tokens * _token_bytes(suite, model.tokenizer)
+            total += tokens * token_bytes(suite, model.tokenizer)
     return total
 
 

@@ -38,13 +38,15 @@ def distill(settings: Settings) -> None:
     _claim(settings.out, identity)
     jobs = {one: fingerprint({**identity, "method": str(one)}) for one in settings.methods}
     left = {one: job for one, job in jobs.items() if not _finished(settings, one, job)}
-    if left or not (settings.out / "start.json").is_file():
-        flops = {"teacher": pair.teacher, "student": pair.student()}
-        flops = {name: models.forward_flops(one, settings.context) for name, one in flops.items()}
+    start = settings.out / "start.json"
+    if left or not start.is_file():
+        student = None if start.is_file() else pair.student()
+        flops = _forward_flops(settings, pair, student)
         steps = {one: _steps(settings, one, data, flops) for one in left}
         taught = [steps[one] * settings.batch_size for one in left if one.row.needs_teacher]
         known = states.known(settings, pair, data, taught)
-        _measure_start(settings, pair, data, known, flops)
+        if student is not None:
+            _measure_start(settings, student, pair, data, known, flops)
         for method, job in left.items():
             flop = training_flops(settings, method, flops)
             _one(settings, method, pair, data, known, steps=steps[method], flops=flop, job=job)
@@ -108,17 +110,26 @@ def _steps(settings: Settings, method: Method, data: Data, flops: dict[str, floa
     return train.steps_of(settings, method, data, tokens)
 
 
+def _forward_flops(
+    settings: Settings, pair: models.Models, student: nn.Module | None
+) -> dict[str, float]:
+    """FLOPs of the forward of both models; without a student those of the measured start."""
+    if student is None:
+        return read_json(settings.out / "start.json")["forward_flops"]
+    both = {"teacher": pair.teacher, "student": student}
+    return {name: models.forward_flops(one, settings.context) for name, one in both.items()}
+
+
 def _measure_start(
-    settings: Settings, pair: models.Models, data: Data, known: Known, flops: dict[str, float]
-) -> None:
-    """Measure the teacher, and the student before training, unless that is done."""
-    path = settings.out / "start.json"
-    if path.is_file():
-        return
+    settings: Settings, student: nn.Module, pair: models.Models, data: Data, known: Known,
+    flops: dict[str, float],
+) -> None:  # fmt: skip
+    """Measure the teacher, and the student before training."""
     log.info("%s: measuring the teacher and the student's start", settings.out)
-    measure.save(settings.out / "start.npz", _sums(settings, pair.student(), pair, known))
+    measure.save(settings.out / "start.npz", _sums(settings, student, pair, known))
     full_ece = _full_ece(settings.teacher, data)
-    write_json(path, {"teacher_full_ece": full_ece, "forward_flops": flops})
+    record = {"teacher_full_ece": full_ece, "forward_flops": flops}
+    write_json(settings.out / "start.json", record)
 
 
 def _sums(settings: Settings, student: nn.Module, pair: models.Models, known: Known) -> Sums:

@@ -75,13 +75,13 @@ def _drawn(suite: Suite, kind: str, run: RunId) -> int:
 
 def _tokens(suite: Suite, name: str, drawn: dict[str, int]) -> Tokens:
     corpus = suite.corpora[name]
-    holds = getattr(corpus, "holds", None)
+    holds = corpus.holds
     trains = None if holds is None else int(holds * (1 - corpus.validation_fraction))
     short = [place for place, count in drawn.items() if trains is not None and count > trains]
     return Tokens(
         corpus=name,
         source=corpus.id or corpus.path or corpus.source,
-        configured=getattr(corpus, "train_tokens", corpus.tokens),
+        configured=corpus.train_tokens,
         needed=max(drawn.values(), default=0),
         held_out=corpus.validation_tokens,
         holds=holds,
@@ -173,11 +173,11 @@ def disk(suite: Suite, jobs: Mapping[Job, int], gpus: int) -> dict[str, float]:
         if job.kind == "pack":
             corpus, tokenizer = job.place.split("/")[1:]
             each = suite.corpora[corpus]
-            wanted = getattr(each, "train_tokens", each.tokens) + each.validation_tokens
-            found["tokens"] += wanted * _item(suite, tokenizer) / 1e9
+            wanted = each.train_tokens + each.validation_tokens
+            found["tokens"] += wanted * token_bytes(suite, tokenizer) / 1e9
         elif job.kind == "generate":
             spec = run_spec(suite, job.run)
-            item = _item(suite, spec.tokenizer.rpartition("/")[2])
+            item = token_bytes(suite, spec.tokenizer.rpartition("/")[2])
             found["written text"] += spec.optimisation.tokens * item / 1e9
         elif job.kind == "states":
             spec, (teacher, _) = run_spec(suite, job.run), pair_shapes(suite, job.run.pair)
@@ -187,8 +187,8 @@ def disk(suite: Suite, jobs: Mapping[Job, int], gpus: int) -> dict[str, float]:
     return {name: size for name, size in found.items() if size}
 
 
-def _item(suite: Suite, tokenizer: str) -> int:
-    """Bytes of a token id (``tad.data.packing``)."""
+def token_bytes(suite: Suite, tokenizer: str) -> int:
+    """Bytes of a token id in a packed corpus (``tad.data.packing``); of an unknown vocabulary 4."""
     rows = suite.tokenizers[tokenizer].vocab_size or 0
     of_models = [m.shape.vocab_size or 0 for m in suite.models.values() if m.tokenizer == tokenizer]
-    return 2 if max([rows, *of_models]) <= 1 << 16 else 4
+    return 2 if 0 < max([rows, *of_models]) <= 1 << 16 else 4

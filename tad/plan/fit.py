@@ -50,7 +50,7 @@ class Fit:
         if job.kind != "distill":
             return {}
         pair, now = suite.pairs[job.run.pair], configured(suite, job.run)
-        low, high = gpu_range(pair.gpus)
+        low, high = pair.gpus.min, pair.gpus.max
         wanted = {
             "micro_batch_size": (self.micro_batch, now.micro_batch),
             "gradient_checkpointing": (self.checkpointing, now.checkpointing),
@@ -58,11 +58,6 @@ class Fit:
         }
         found = {key: new for key, (new, old) in wanted.items() if new != old}
         return found if low <= self.gpus <= high else {"gpus": self.gpus, **found}
-
-
-def gpu_range(value: Any) -> tuple[int, int]:
-    """(fewest, most) GPUs of a pair, given as a number or as a range with ``min`` and ``max``."""
-    return (value, value) if isinstance(value, int) else (value.min, value.max)
 
 
 def fit(suite: Suite, job: Job, machine: Machine) -> Fit | None:
@@ -80,7 +75,7 @@ def smallest(suite: Suite, job: Job, machine: Machine) -> Fit:
 def _training(suite: Suite, job: Job, machine: Machine) -> Iterator[Fit]:
     base = configured(suite, job.run)
     values = run_spec(suite, job.run).optimisation
-    least = min(gpu_range(suite.pairs[job.run.pair].gpus)[0], machine.count)
+    least = min(suite.pairs[job.run.pair].gpus.min, machine.count)
     own = base.checkpointing, base.sharding
     for gpus in range(least, machine.count + 1):
         if gpus > least and (values.batch_size % gpus or gpus & (gpus - 1)):
@@ -109,27 +104,22 @@ def halved(number: int) -> list[int]:
 
 def configured(suite: Suite, run: RunId, *, on_gpu: bool = True) -> Setting:
     """How the configuration has a run train."""
-    pair, stage = suite.pairs[run.pair], suite.stages[run.stage]
-    values = run_spec(suite, run).optimisation
-
-    def chosen(key: str, default: Any) -> Any:
-        own = getattr(pair, key, None)
-        return getattr(stage, key, default) if own is None else own
-
-    gpus = gpu_range(pair.gpus)[0] if on_gpu else 1
+    spec = run_spec(suite, run)
+    values = spec.optimisation
+    gpus = suite.pairs[run.pair].gpus.min if on_gpu else 1
     row = run.method.row
     return Setting(
-        micro_batch=chosen("micro_batch_size", None) or values.micro_batch_size,
+        micro_batch=values.micro_batch_size,
         context=values.context,
         budget=values.memory_budget_mb * 1e6,
         accumulates=values.batch_size > values.micro_batch_size * gpus,
         teacher_beside=row.needs_teacher,
         copies=AUTOGRAD_COPIES if row.needs_teacher and row.fused is None else 0,
         modes=int(run.method.parameters.get("k", 0)) if row.fused else 0,
-        checkpointing=chosen("gradient_checkpointing", False),
-        sharding=chosen("sharding", "none"),
+        checkpointing=values.gradient_checkpointing,
+        sharding=values.sharding,
         gpus=gpus,
-        precision=_precision(getattr(stage, "teacher_dtype", "auto")) if on_gpu else FULL,
+        precision=_precision(spec.teacher_dtype) if on_gpu else FULL,
     )
 
 

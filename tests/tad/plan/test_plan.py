@@ -12,7 +12,7 @@ from tad.experiment.config import load_suite
 from tad.experiment.run_id import RunId
 from tad.plan import data
 from tad.plan.facts import PROJECT, machine
-from tad.plan.fit import Fit, configured, fit, gpu_range, halved
+from tad.plan.fit import Fit, configured, fit, halved
 from tad.plan.jobs import Job, jobs_of
 from tad.plan.memory import Memory
 from tad.plan.plan import Plan, resources
@@ -99,12 +99,7 @@ def test_a_model_that_is_too_large_for_a_gpu_is_sharded_or_refused(paper):
     assert fit(paper, job, machine("1xRTX4090-24GB")) is None
 
 
-def test_a_range_of_gpus_is_a_number_or_has_ends():
-    class Range:
-        min, max = 1, 8
-
-    assert gpu_range(2) == (2, 2)
-    assert gpu_range(Range()) == (1, 8)
+def test_a_micro_batch_is_halved_down_to_one():
     assert halved(8) == [8, 4, 2, 1]
 
 

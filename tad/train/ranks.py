@@ -7,6 +7,7 @@ optimizer state, and gathers a layer while it runs.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 from collections.abc import Callable
@@ -60,7 +61,8 @@ def join() -> None:
             f"(snakemake --resources gpu={gpus})"
         )
     if "LOCAL_RANK" in os.environ:
-        PartialState(cpu=on_cpus())
+        state = PartialState(cpu=on_cpus())
+        atexit.register(state.destroy_process_group)  # its threads can abort a process that ends
     if not is_first():
         logging.getLogger("tad").setLevel(logging.WARNING)
 

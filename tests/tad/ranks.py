@@ -17,6 +17,16 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 
+LEAVE = """
+import os
+import torch.distributed
+if torch.distributed.is_initialized():
+    torch.distributed.destroy_process_group()
+os._exit(0)
+"""
+"""How a rank ends: torch's threads can abort a process that shuts down while they still run."""
+
+
 def run_ranks(
     folder: Path, worker: str, world: int, *arguments: str
 ) -> list[dict[str, torch.Tensor]]:
@@ -28,7 +38,7 @@ def run_ranks(
     out = folder / f"world{world}"
     out.mkdir()
     script = folder / "worker.py"
-    script.write_text(worker)
+    script.write_text(worker + LEAVE)
     launch = [sys.executable]
     if world > 1:
         launch += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}"]

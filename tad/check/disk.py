@@ -2,97 +2,30 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 from tad.check.findings import Finding, in_bytes
-from tad.check.wanted import Wanted, parameters
+from tad.check.wanted import Wanted
 from tad.experiment.config import Suite
-from tad.experiment.flops import FlopsError, pair_account
+from tad.experiment.flops import FlopsError
 from tad.experiment.layout import Layout
-from tad.experiment.specs import run_spec
-from tad.plan.data import token_bytes
-
-FLOAT = 4
-"""Bytes of a number: students are trained and saved in float32."""
-
-CHECKPOINTS = 3
-"""Of a run that trains: two are kept, and a third is written before one goes."""
-
-ADAM = 3
-"""Numbers a parameter in a checkpoint: the weight and the two moments."""
+from tad.plan import data
+from tad.plan.jobs import jobs_of
 
 
-@dataclass(frozen=True)
-class Room:
-    """Bytes that a scale will write, by what they are."""
+def room(suite: Suite, need: Wanted) -> dict[str, float]:
+    """Bytes that a scale writes to its work folder by what they are, as ``tad plan`` counts them.
 
-    packed: float
-    runs: float
-    checkpoints: float
-    others: float
-
-    @property
-    def total(self) -> float:
-        """All below the work folder."""
-        return self.packed + self.runs + self.checkpoints + self.others
-
-
-def room(suite: Suite, need: Wanted) -> Room:
-    """What a scale writes to its work folder, roughly: the one place where that is estimated.
-
-    Packed corpora, finished students, the checkpoints of as many runs as one machine trains at
-    once (one), text that teachers write, stored states. Records and logs are small beside them.
+    One machine is taken to train one model at once. Raises FlopsError for a model of the hub whose
+    shape the configuration does not give.
     """
-    packed = 0.0
-    for corpus, tokenizer in need.packed:
-        entry = suite.corpora[corpus]
-        packed += (entry.tokens + entry.validation_tokens) * token_bytes(suite, tokenizer)
-    sizes = {pair: _student(suite, pair) for pair in suite.select.pairs}
-    runs = sum(FLOAT * sizes[run.pair] for run in suite.runs())
-    trained = [m for m, p in need.models if suite.models[m].checkpoints[p].tokens is not None]
-    models = [parameters(suite, model) for model in trained]
-    largest = max([*sizes.values(), *models], default=0)
-    return Room(
-        packed=packed,
-        runs=runs + FLOAT * sum(models),
-        checkpoints=CHECKPOINTS * ADAM * FLOAT * largest,
-        others=_written(suite) + _states(suite),
-    )
-
-
-def _student(suite: Suite, pair: str) -> int:
-    try:
-        account = pair_account(suite, pair).student
-    except FlopsError:
-        return 0
-    return (account.linear + account.output + account.stored) // 2
-
-
-def _written(suite: Suite) -> float:
-    """Text of teachers for Seq-KD, a folder for each pair and seed."""
-    total = 0.0
-    for run in suite.runs():
-        if run.method.row.rows == "teacher_text":
-            pair = suite.pairs[run.pair]
-            model = suite.models[pair.student.model or pair.teacher]
-            tokens = run_spec(suite, run).optimisation.tokens
-            total += tokens * token_bytes(suite, model.tokenizer)
-    return total
-
-
-def _states(suite: Suite) -> float:
-    """Stored states of a stage, pair and seed where they are few; they go when all is finished."""
-    kinds = {(run.stage, run.pair, run.seed) for run in suite.runs()}
-    total = 0.0
-    for stage, pair, _ in kinds:
-        width = suite.models[suite.pairs[pair].teacher].shape.hidden_size
-        size = FLOAT * width * suite.pairs[pair].tokens.get(stage, math.inf)
-        total += size if size <= suite.teacher_states_gb * 1e9 else 0.0
-    return total
+    records = [f"runs/{run}/manifest.json" for run in suite.runs()]
+    records += [f"models/{model}/{point}/manifest.json" for model, point in need.models]
+    jobs = dict.fromkeys(jobs_of(suite, records).values(), 1)
+    sizes = data.disk(suite, jobs, gpus=1)
+    return {name: 1e9 * size for name, size in sizes.items() if name != "downloads"}
 
 
 # --- Findings ------------------------------------------------------------------------------------
@@ -104,13 +37,13 @@ def look_at_disk(suite: Suite, need: Wanted, download: int, cache: Path | None) 
     ``download`` are the bytes still to come into the cache.
     """
     root = Layout.work(suite.scale).root
-    asked = room(suite, need)
-    there = _used(root)
-    folders = {root: max(0.0, asked.total - there)}
-    parts = (
-        f"packed text {in_bytes(asked.packed)}, models {in_bytes(asked.runs)}, checkpoints "
-        f"{in_bytes(asked.checkpoints)}"
-    )
+    there, notes = _used(root), []
+    try:
+        asked = room(suite, need)
+    except FlopsError as error:
+        asked, notes = {}, [Finding("warning", "disk", f"not estimated: {error}")]
+    folders = {root: max(0.0, sum(asked.values()) - there)}
+    parts = ", ".join(f"{name} {in_bytes(size)}" for name, size in asked.items()) or "work"
     told = {root: f"{parts}; {in_bytes(there)} of it is there" if there > 1e8 else parts}
     if cache is not None:
         if _device(cache) == _device(root):
@@ -118,7 +51,7 @@ def look_at_disk(suite: Suite, need: Wanted, download: int, cache: Path | None) 
             told[root] += f", downloads {in_bytes(download)}"
         else:
             folders[cache], told[cache] = float(download), f"downloads {in_bytes(download)}"
-    findings = []
+    findings = notes
     for folder in dict.fromkeys((root, *([cache] if cache else []))):
         about = str(folder)
         if reason := unwritable(folder):

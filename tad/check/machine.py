@@ -7,22 +7,12 @@ import subprocess
 from dataclasses import dataclass
 
 from tad.check.findings import Finding, in_bytes
-from tad.check.wanted import parameters
 from tad.experiment.config import Suite
-from tad.experiment.flops import FlopsError, pair_account
-
-TRAINED = 16
-"""Bytes a parameter that trains: weight, gradient and two moments of Adam in float32."""
-
-HELD = 4
-"""Bytes of one of the student's that does not (Section 3.2.2 freezes embeddings)."""
-
-TEACHER = 2
-"""Bytes a parameter of the teacher, in bfloat16."""
-
-ACTIVATIONS = 34
-"""Bytes a token, hidden unit and layer that are kept for the backward pass, in bfloat16 with an
-attention kernel that stores no scores (Korthikanti et al. 2022, without their attention term)."""
+from tad.experiment.flops import FlopsError
+from tad.experiment.run_id import RunId
+from tad.plan.facts import usable
+from tad.plan.fit import configured, fit, run_memory, smallest
+from tad.plan.jobs import Job
 
 
 @dataclass(frozen=True)
@@ -38,6 +28,11 @@ class Graphics:
     flash: bool = False
     nccl: bool = False
 
+    @property
+    def room(self) -> float:
+        """Bytes of one that a job can fill."""
+        return usable(self.memory)
+
 
 def asks_for_gpus(suite: Suite) -> bool:
     """Whether jobs want a GPU: where models are loaded and not made here (as in the DAG)."""
@@ -47,26 +42,6 @@ def asks_for_gpus(suite: Suite) -> bool:
 def gpus(suite: Suite) -> int:
     """The most GPUs that a selected pair needs."""
     return max((suite.pairs[run.pair].gpus.min for run in suite.runs()), default=1)
-
-
-def memory(suite: Suite, pair: str) -> tuple[float, float]:
-    """Bytes on the GPUs of a pair, summed over them: (weights and optimizer alone, with the
-    activations of a micro batch). The one place where that is estimated."""
-    entry, account = suite.pairs[pair], pair_account(suite, pair)
-    student = account.student
-    total = (student.linear + student.output + student.stored) // 2
-    frozen = student.output // 2 if account.freezes else 0
-    teacher = parameters(suite, entry.teacher)
-    fixed = TRAINED * (total - frozen) + HELD * frozen + TEACHER * teacher
-    stages = {run.stage for run in suite.runs() if run.pair == pair}
-    shape = suite.student_shape(pair) or suite.models[entry.student.model].shape
-    kept = [
-        (training.micro_batch_size or training.batch_size)
-        * training.context * shape.hidden_size * shape.layers * ACTIVATIONS
-        + training.memory_budget_mb * 1e6
-        for training in (suite.stages[stage] for stage in stages)
-    ]  # fmt: skip
-    return fixed, fixed + entry.gpus.min * max(kept, default=0.0)
 
 
 # --- What is there -------------------------------------------------------------------------------
@@ -158,28 +133,37 @@ def _none(there: Graphics, slurm: bool) -> Finding:
 
 def _pairs(suite: Suite, there: Graphics) -> list[Finding]:
     """Number and memory, a line a pair that is trained."""
+    trained: dict[str, list[RunId]] = {}
+    for run in suite.runs():
+        trained.setdefault(run.pair, []).append(run)
     findings = []
-    for name in dict.fromkeys(run.pair for run in suite.runs()):
-        count, about = suite.pairs[name].gpus.min, f"pairs.{name}"
+    for name, runs in trained.items():
+        least, about = suite.pairs[name].gpus.min, f"pairs.{name}"
+        have = f"{there.count} x {there.name} of {in_bytes(there.memory)} here"
+        if least > there.count:
+            cure = f"lower {about}.gpus, or use a node with {least}"
+            findings.append(Finding("failure", about, f"{least} GPUs asked for, {have}", cure))
+            continue
         try:
-            fixed, whole = memory(suite, name)
+            findings.append(_pair(suite, name, runs, there, have))
         except FlopsError as error:
             findings.append(Finding("warning", about, f"GPU memory not estimated: {error}"))
-            continue
-        have = f"{there.count} x {there.name} of {in_bytes(there.memory)}"
-        text = f"about {in_bytes(whole / count)} on each of {count} GPU(s), {have} here"
-        if count > there.count:
-            cure = f"lower pairs.{name}.gpus, or use a node with {count}"
-            findings.append(Finding("failure", about, f"{count} GPUs asked for, {have} here", cure))
-        elif fixed / count > there.memory:
-            cure = "larger GPUs, or more of them with sharding"
-            found = f"{in_bytes(fixed / count)} of weights and optimizer a GPU, {have} here"
-            findings.append(Finding("failure", about, found, cure))
-        elif whole / count > there.memory:
-            cure = "lower micro_batch_size of its stages"
-            findings.append(Finding("warning", about, text, cure))
-        elif count > 1 and fixed > there.memory:
-            findings.append(Finding("warning", about, f"{text}, if sharded", "shard it (FSDP)"))
-        else:
-            findings.append(Finding("ok", about, text))
     return findings
+
+
+def _pair(suite: Suite, name: str, runs: list[RunId], there: Graphics, have: str) -> Finding:
+    """The run of a pair that takes most memory, as configured, else as ``tad plan`` would do it."""
+    each = {(run.stage, run.method): run for run in runs}.values()
+    peaks = {run: run_memory(suite, run, configured(suite, run)).peak for run in each}
+    run, about = max(peaks, key=peaks.__getitem__), f"pairs.{name}"
+    job, least = Job("distill", f"runs/{run}", (), run), suite.pairs[name].gpus.min
+    text = f"about {in_bytes(peaks[run])} on each of {least} GPU(s), {have}"
+    if peaks[run] <= there.room:
+        return Finding("ok", about, text)
+    if found := fit(suite, job, there):
+        keys = found.differs(job, suite).items()
+        cure = " ".join(f"-o {about}.{key}={str(value).lower()}" for key, value in keys)
+        return Finding("warning", about, text, f"add {cure}, which changes no result")
+    nearest = smallest(suite, job, there)
+    text = f"{in_bytes(nearest.memory.peak)} on each of {nearest.gpus} GPU(s) at the least, {have}"
+    return Finding("failure", about, text, "larger GPUs, or more of them (tad plan says which)")

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Literal
 
 from tad.experiment.config import Suite
-from tad.experiment.flops import FlopsError, model_account
 from tad.experiment.layout import Layout
 from tad.experiment.run_id import RunId
 from tad.experiment.schema import Checkpoint, Corpus
@@ -25,7 +24,7 @@ class Source:
     """Something to load: a repository of the hub, or a local ``path``.
 
     ``keys`` are where the configuration names it, ``instead`` what to write there for a local copy.
-    ``parameters`` of a model, 0 if not known; ``subset`` and ``split`` of a data set.
+    ``subset`` and ``split`` of a data set.
     """
 
     keys: tuple[str, ...]
@@ -33,7 +32,6 @@ class Source:
     instead: str
     hub: str | None = None
     path: str | None = None
-    parameters: int = 0
     subset: str | None = None
     split: str | None = None
 
@@ -152,7 +150,7 @@ def sources(suite: Suite, need: Wanted) -> list[Source]:
     for model, point in need.models:
         entry = suite.models[model].checkpoints[point]
         if entry.tokens is None:
-            found.append(_of_model(suite, f"models.{model}.checkpoints.{point}", entry, model))
+            found.append(_of_model(f"models.{model}.checkpoints.{point}", entry))
     for name in need.others:
         entry, key = suite.references[name], f"references.{name}"
         found.append(Source((key,), "model", f"{key}.path", entry.hub, entry.path))
@@ -170,19 +168,8 @@ def sources(suite: Suite, need: Wanted) -> list[Source]:
     return _once([source for source in found if not _made_here(suite, source)])
 
 
-def _of_model(suite: Suite, key: str, point: Checkpoint, model: str) -> Source:
-    return Source(
-        (key,), "model", f"{key}.path", point.hub, point.path, parameters=parameters(suite, model)
-    )
-
-
-def parameters(suite: Suite, model: str) -> int:
-    """Parameters of a model in its sizes at this scale, but norms and biases; 0 if not known."""
-    try:
-        account = model_account(suite, model)
-    except FlopsError:
-        return 0
-    return (account.linear + account.output + account.stored) // 2
+def _of_model(key: str, point: Checkpoint) -> Source:
+    return Source((key,), "model", f"{key}.path", point.hub, point.path)
 
 
 def corpus_source(name: str, corpus: Corpus) -> Source:

@@ -159,11 +159,12 @@ def disk(suite: Suite, jobs: Mapping[Job, int], gpus: int) -> dict[str, float]:
     checkpoints at once, counted for the largest. Raises ConfigError.
     """
     loaded = sum(each.gigabytes or 0.0 for each in downloads(suite, jobs))
-    trained = [
-        (Built(*pair_shapes(suite, job.run.pair)[1]).weights, count)
-        for job, count in jobs.items()
-        if job.kind == "distill"
-    ]
+    trained = []
+    for job, count in jobs.items():
+        if job.kind == "distill":
+            trained.append((Built(*pair_shapes(suite, job.run.pair)[1]).weights, count))
+        elif job.kind == "pretrain":
+            trained.append((Built(*model_shape(suite, job.place.split("/")[1])).weights, count))
     at_once, left = 0, gpus
     for weights, count in sorted(trained, reverse=True):
         if count <= left:
@@ -182,7 +183,7 @@ def disk(suite: Suite, jobs: Mapping[Job, int], gpus: int) -> dict[str, float]:
         elif job.kind == "states":
             spec, (teacher, _) = run_spec(suite, job.run), pair_shapes(suite, job.run.pair)
             found["states"] += 4 * spec.optimisation.tokens * teacher[1].hidden_size / 1e9
-    found["students"] = STORED * sum(weights for weights, _ in trained) / 1e9
+    found["models"] = STORED * sum(weights for weights, _ in trained) / 1e9
     found["checkpoints"] = 3 * CHECKPOINT * at_once / 1e9
     return {name: size for name, size in found.items() if size}
 

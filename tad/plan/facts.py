@@ -137,6 +137,11 @@ def machine(text: str, utilisation: float | None = None) -> Machine:
     )
 
 
+def usable(memory: float) -> float:
+    """Bytes that a job can fill of a GPU that has ``memory`` bytes."""
+    return _gpus().share.memory * memory
+
+
 def cpu_speed() -> float:
     """FLOP/s of one core."""
     return _gpus().cpu_core_gflops * 1e9

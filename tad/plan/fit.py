@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from tad.experiment.config import Suite
 from tad.experiment.flops import model_shape, pair_account, pair_shapes
 from tad.experiment.run_id import RunId
 from tad.experiment.specs import Optimisation, pretrain_spec, run_spec
 from tad.plan.activations import passing
-from tad.plan.facts import Machine, benchmarks, hub_entry
+from tad.plan.facts import benchmarks, hub_entry
 from tad.plan.jobs import Job
 from tad.plan.memory import FULL, HALF, Built, Memory, Precision, Setting, training_memory
 from tad.plan.work import DECODED_AT_ONCE, reference_shape
@@ -33,6 +33,16 @@ METRIC_COPIES = 12
 
 SCORED_AT_ONCE = {"select": 8, "states": 8, "heldout": 16}
 """Sequences that pass at once by default."""
+
+
+class Machine(Protocol):
+    """GPUs of one kind: how many, and bytes of one that a job can fill."""
+
+    @property
+    def count(self) -> int: ...
+
+    @property
+    def room(self) -> float: ...
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
-
 LEAVE = """
 import os
 import torch.distributed

@@ -189,7 +189,8 @@ def _steps(suite: Suite, pair: str, stage: str) -> int:
 
 def _pair(suite: Suite, name: str) -> dict[str, Any]:
     """Budgets in the order of the originals, and the student's shape."""
-    pair, changes = suite.pairs[name], {}
+    pair = suite.pairs[name]
+    changes: dict[str, Any] = {"micro_batch_size": None}  # that of the small stages
     changes["tokens"] = {
         stage: math.ceil(_steps(suite, name, stage) * tokens / _least(suite, stage))
         * BATCH

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from tad.experiment.config import load_suite
+from tad.experiment.flops import model_shape
 from tad.experiment.run_id import RunId
 from tad.plan import data
 from tad.plan.facts import PROJECT, machine
 from tad.plan.fit import Fit, configured, fit, halved
 from tad.plan.jobs import Job, jobs_of
-from tad.plan.memory import Memory
+from tad.plan.memory import Built, Memory
 from tad.plan.plan import Plan, resources
 from workflow.items import all_records
 from workflow.watch.jobs import jobs
@@ -92,10 +93,12 @@ def test_what_fits_is_within_the_room_and_keeps_the_batch(paper, on):
 
 
 def test_a_model_that_is_too_large_for_a_gpu_is_sharded_or_refused(paper):
-    job = distill(LARGE)
-    found = fit(paper, job, machine("8xH100-80GB"))
+    job, pair = distill(LARGE), paper.pairs["phi3-14b_llama2-7b"]
+    plain = pair.model_copy(update={"sharding": "none", "micro_batch_size": 8})
+    bare = paper.model_copy(update={"pairs": paper.pairs | {"phi3-14b_llama2-7b": plain}})
+    found = fit(bare, job, machine("8xH100-80GB"))
     assert found.sharding == "fsdp"
-    assert found.differs(job, paper)["sharding"] == "fsdp"
+    assert found.differs(job, bare)["sharding"] == "fsdp"
     assert fit(paper, job, machine("1xRTX4090-24GB")) is None
 
 
@@ -110,7 +113,7 @@ def test_a_fit_outside_of_the_configured_number_of_gpus_says_so(paper):
 
 def test_the_setting_is_what_the_configuration_says(paper):
     found = configured(paper, RunId.parse("scratch/gemma2-9b_2b/tad-k10-b2/seed0"))
-    assert (found.gpus, found.micro_batch, found.context) == (2, 8, 2048)
+    assert (found.gpus, found.micro_batch, found.context) == (2, 1, 2048)
     assert found.accumulates and found.teacher_beside
 
 
@@ -149,7 +152,16 @@ def test_disk_counts_checkpoints_of_as_many_runs_as_there_are_gpus(paper):
     jobs = {distill(run.removeprefix("runs/")): 1 for run in runs}
     one, two = (data.disk(paper, jobs, gpus) for gpus in (1, 2))
     assert two["checkpoints"] == 2 * one["checkpoints"]
-    assert one["students"] == two["students"] == pytest.approx(3 * 4 * 1.04, rel=0.1)
+    assert one["models"] == two["models"] == pytest.approx(3 * 4 * 1.04, rel=0.1)
+
+
+def test_disk_counts_models_that_are_trained_here(smoke):
+    jobs = jobs_of(smoke, [f"models/tinyllama-1.1b/{point}/heldout.json" for point in ("1t", "2t")])
+    assert [job.kind for job in jobs.values()].count("pretrain") == 2
+    one = 4 * Built(*model_shape(smoke, "tinyllama-1.1b")).weights
+    found = data.disk(smoke, dict.fromkeys(jobs.values(), 1), 1)
+    assert found["models"] * 1e9 == 2 * one
+    assert found["checkpoints"] * 1e9 == 9 * one
 
 
 # --- Plans and resources -------------------------------------------------------------------------
@@ -185,3 +197,13 @@ def test_every_job_of_a_scale_has_resources(paper, smoke):
 def test_planning_needs_no_torch():
     code = "import sys, tad.plan.plan; assert not {'torch', 'numpy', 'pandas'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=PROJECT)
+
+
+def test_every_training_of_the_papers_scale_fits_as_it_is_configured(paper):
+    """On the paper's GPUs (Appendix A); its pairs differ by methods and stages alone."""
+    on = machine("8xH100-80GB")
+    runs = {(run.pair, run.stage, run.method): run for run in paper.runs()}
+    found = {str(run): fit(paper, distill(str(run)), on) for run in runs.values()}
+    assert None not in found.values()
+    changed = {name: each.differs(distill(name), paper) for name, each in found.items()}
+    assert not any(changed.values()), {name: keys for name, keys in changed.items() if keys}

@@ -32,6 +32,9 @@ RUN = "work/smoke/runs/scratch/phi2_1b/rkl/seed0"
 STANDS_FOR = {
     "DIR1 DIR2 ...": RUN,
     "--model DIR": f"--model {RUN}",
+    "--model work/smollm/models/smollm2-135m/final --suite smoke --limit 25": (
+        f"--model {RUN} --suite smoke --limit 2"
+    ),
     "A/fewshot": f"{RUN}/fewshot",
     "B/fewshot": f"{RUN}/fewshot",
     "-- TARGET": "-- heldout",

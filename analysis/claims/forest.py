@@ -123,7 +123,7 @@ def _block(axis: Axes, rows: pd.DataFrame, *, primary: bool) -> None:
         axis.annotate(
             told, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=6
         )
-    axis.set_yticks(range(len(rows)), [_name(row) for row in rows.to_dict("records")], fontsize=6)
+    axis.set_yticks(range(len(rows)), names(rows), fontsize=6)
     axis.set(xlim=(low, high), ylim=(len(rows) - 0.4, -0.6))
     axis.grid(visible=False, axis="y")
     axis.spines["left"].set_visible(False)
@@ -137,12 +137,19 @@ def _block(axis: Axes, rows: pd.DataFrame, *, primary: bool) -> None:
         axis.set_title(f"{first['family']}, {unit}", loc="left", fontsize=7)
 
 
-def _name(row: dict) -> str:
-    """What is compared; of a primary claim its id, which says by what and where."""
-    name = row["statistic"].replace("weakest of ", "of ")
-    if row["family"] == PRIMARY:
-        name = f"{row['id'].removeprefix('primary-')}:  {name.partition(':')[0]}"
-    return name if len(name) <= LETTERS else f"{name[: LETTERS - 1]}…"
+def names(rows: pd.DataFrame) -> list[str]:
+    """What is compared; of a primary claim its id, which says by what and where, and of those that
+    compare the same elsewhere the place in the paper."""
+    found = []
+    same = Counter(rows["statistic"])
+    for row in rows.to_dict("records"):
+        name = row["statistic"].replace("weakest of ", "of ")
+        if row["family"] == PRIMARY:
+            name = f"{row['id'].removeprefix('primary-')}:  {name.partition(':')[0]}"
+        elif same[row["statistic"]] > 1:
+            name = f"{row['section'].rpartition(', ')[2]}:  {name}"
+        found.append(name if len(name) <= LETTERS else f"{name[: LETTERS - 1]}…")
+    return found
 
 
 def _legend(page: Figure, rows: pd.DataFrame) -> None:

@@ -61,7 +61,8 @@ def figure(frame: pd.DataFrame, titles: Mapping[tuple[str, str], str]) -> Figure
     for axis in axes.values():
         entries |= dict(zip(*axis.get_legend_handles_labels()[::-1], strict=True))
     told = f"steps: most for the cost; bars: {style.over(frame['seeds'])}"
-    page.legend(entries.values(), entries, loc="outside lower center", ncols=4, title=told)
+    page.legend(entries.values(), entries, loc="outside lower center", title=told,
+                ncols=4 if len(axes) > 1 else 2)  # fmt: skip
     return page
 
 

@@ -73,7 +73,8 @@ def figure(frame: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
         if axis.get_subplotspec().is_first_col():
             axis.set_ylabel("held-out KL, difference (%)")
     handles = next(iter(axes.values())).get_legend_handles_labels()
-    told = f"below 0: TAD is nearer to its teacher; bands: {style.over(frame['seeds'])}"
+    line = " " if len(axes) > 1 else "\n"  # the figure of one pair is narrow
+    told = f"below 0: TAD is nearer to its teacher;{line}bands: {style.over(frame['seeds'])}"
     page.legend(*handles, loc="outside lower center", ncols=min(2, len(axes)), title=told)
     return page
 

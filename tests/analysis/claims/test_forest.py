@@ -7,7 +7,7 @@ import math
 import pandas as pd
 import pytest
 
-from analysis.claims.forest import draw, drawn, figure, limits, over
+from analysis.claims.forest import draw, drawn, figure, limits, names, over
 from analysis.claims.statistics import HERE, SUPPORTED
 from analysis.figures import style
 
@@ -51,6 +51,14 @@ def test_an_interval_that_goes_on_ends_in_arrows():
         x for part in axis.collections for path in part.get_paths() for x in path.vertices[:, 0]
     ]
     assert min(ends) >= low and max(ends) <= high
+
+
+def test_claims_that_compare_the_same_are_told_apart():
+    both = rows((1.0, 0.5, 1.5, "supported"), (2.0, 0.5, 1.5, "undecided"), family="exploratory")
+    both["section"] = ["3.3.1, Table 7", "3.4, Table 8"]
+    told = "TAD − Vanilla KD: held-out KL"
+    assert names(both) == [f"Table 7:  {told}", f"Table 8:  {told}"]
+    assert names(both[:1]) == [told]
 
 
 def test_exploratory_claims_stand_in_a_block_for_each_family_and_unit():

@@ -64,7 +64,7 @@ def load(settings: Settings) -> Models:
         if shape is None:
             model = load_model(source, training=True, dtype=torch.float32)
         else:
-            model = build_student(teacher, shape, seed=settings.seed)
+            model = build_student(teacher, shape, seed=settings.seed, to_last=settings.copy_mlp)
             if settings.copy_mlp:
                 _copy_mlps(model, teacher)
         _attend(model)
@@ -235,7 +235,7 @@ def _copy_mlps(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
     from tad.models.students import source_layers
 
     theirs = dict(teacher.base_model.named_parameters())
-    sources = source_layers(student.config, teacher.config)
+    sources = source_layers(student.config, teacher.config, to_last=True)
     for name, parameter in student.base_model.named_parameters():
         if ".mlp." not in name:
             continue

@@ -10,7 +10,9 @@ truncated to the student's hidden dimension for each head", leaves the MLP rando
 freezes the embeddings. What it leaves open is settled here as follows.
 
 Layers. Student layer i starts from teacher layer floor(i * L_t / L_s): the first is always kept,
-equal depths are the identity, half the depth keeps every other layer (as Sanh et al. 2019). Where
+equal depths are the identity, half the depth keeps every other layer (as Sanh et al. 2019). Of
+whole layers, MLPs included, the last is kept too, layer i from round(i * (L_t - 1) / (L_s - 1)): it
+writes what the last norm and the head read, and students without it learn far more slowly. Where
 sliding layers have rotary frequencies of their own (Gemma 3), it is the nearest layer of its type.
 
 Hidden dimensions. The leading d_S, the same ones in embeddings, norms, attention and output head.
@@ -76,12 +78,15 @@ class StudentError(ArchitectureError):
     """A student that cannot be made from its teacher; one line with the values and the cure."""
 
 
-def build_student(teacher: PreTrainedModel, shape: Shape, *, seed: int) -> PreTrainedModel:
+def build_student(
+    teacher: PreTrainedModel, shape: Shape, *, seed: int, to_last: bool = False
+) -> PreTrainedModel:
     """A student of the teacher's architecture in the sizes of `shape`, by the rules above.
 
     The student is in training mode, in float32 on the CPU (on the meta device for a teacher there),
     and shares no storage with the teacher, which is left unchanged. `seed` fixes the random weights
     (MLPs); the global random state is not touched. `shape.vocab_size` None means the teacher's.
+    `to_last` keeps the teacher's last layer, for a student whose MLPs are to be copied as well.
 
     Raises ArchitectureError for a teacher of no known family, and StudentError for a size above the
     teacher's (only the MLP's is free), another vocabulary, grouped heads that do not divide, and
@@ -92,7 +97,7 @@ def build_student(teacher: PreTrainedModel, shape: Shape, *, seed: int) -> PreTr
     with torch.device("meta" if on_meta else "cpu"):
         student = new_model(config, seed=seed).float()
     if not on_meta:
-        _copy_weights(student, teacher)
+        _copy_weights(student, teacher, to_last)
     if keeps_embeddings_frozen(teacher.config, config):
         student.get_input_embeddings().weight.requires_grad_(False)
     return student
@@ -105,9 +110,9 @@ def prune(teacher: PreTrainedModel, layers: int, *, frozen: Sequence[str] = ()) 
     Nothing is random. Otherwise as `build_student`, and raises like it.
     """
     shape = shape_of(teacher.config).model_copy(update={"layers": layers})
-    student = build_student(teacher, shape, seed=0)
+    student = build_student(teacher, shape, seed=0, to_last=True)
     if teacher.device.type != "meta":
-        kept = source_layers(student.config, teacher.config)
+        kept = source_layers(student.config, teacher.config, to_last=True)
         for layer, source in zip(student.base_model.layers, kept, strict=True):
             layer.mlp.load_state_dict(teacher.base_model.layers[source].mlp.state_dict())
     student.get_input_embeddings().weight.requires_grad_("embeddings" not in frozen)
@@ -237,11 +242,11 @@ def _query_heads(teacher: Shape, student: Shape) -> list[int]:
 
 
 @torch.no_grad()
-def _copy_weights(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
+def _copy_weights(student: PreTrainedModel, teacher: PreTrainedModel, to_last: bool) -> None:
     """Fill all of the student but its MLPs from the teacher."""
     plan = _HeadPlan.make(teacher.config, student.config)
     layers, teacher_layers = student.base_model.layers, teacher.base_model.layers
-    sources = source_layers(student.config, teacher.config)
+    sources = source_layers(student.config, teacher.config, to_last=to_last)
     for layer, source in zip(layers, sources, strict=True):
         _copy_attention(layer.self_attn, teacher_layers[source].self_attn, plan)
         _copy_norms(layer, teacher_layers[source])
@@ -249,9 +254,14 @@ def _copy_weights(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
     _copy_embeddings(student, teacher)
 
 
-def source_layers(student: PreTrainedConfig, teacher: PreTrainedConfig) -> list[int]:
-    """The teacher layer that each student layer starts from."""
-    even = _evenly_spaced(student.num_hidden_layers, teacher.num_hidden_layers)
+def source_layers(
+    student: PreTrainedConfig, teacher: PreTrainedConfig, *, to_last: bool = False
+) -> list[int]:
+    """The teacher layer that each student layer starts from; ``to_last``: the last one included."""
+    kept, count = student.num_hidden_layers, teacher.num_hidden_layers
+    even = _evenly_spaced(kept, count)
+    if to_last and kept > 1:
+        even = [(2 * i * (count - 1) + kept - 1) // (2 * (kept - 1)) for i in range(kept)]
     if len(rotary_kinds(teacher)) == 1:
         return even
     types = teacher.layer_types

@@ -444,7 +444,7 @@ def test_a_pruned_student_is_whole_layers_of_its_teacher(family):
     teacher = make_teacher(family)
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
     student = prune(teacher, 2, frozen=["embeddings"])
-    for layer, source in zip(student.base_model.layers, (0, 2), strict=True):
+    for layer, source in zip(student.base_model.layers, (0, 3), strict=True):
         theirs = teacher.base_model.layers[source].state_dict()
         assert layer.state_dict().keys() == theirs.keys()
         assert all(torch.equal(value, theirs[name]) for name, value in layer.state_dict().items())
@@ -471,6 +471,18 @@ def test_a_pruned_student_freezes_what_it_is_told_to():
     assert all(p.requires_grad for p in prune(tied, 2).parameters())
     untied = prune(make_teacher("llama"), 2, frozen=["embeddings"])
     assert untied.get_output_embeddings().weight.requires_grad, "a head of its own learns"
+
+
+def test_whole_layers_are_kept_from_the_first_to_the_last():
+    teacher, student = (sized(layers) for layers in (30, 12))
+    kept = students.source_layers(student, teacher, to_last=True)
+    assert kept == [0, 3, 5, 8, 11, 13, 16, 18, 21, 24, 26, 29]
+    assert students.source_layers(teacher, teacher, to_last=True) == [*range(30)]
+    assert students.source_layers(sized(1), teacher, to_last=True) == [0]
+
+
+def sized(layers: int):
+    return make_teacher("llama", layers=layers).config
 
 
 def test_a_pruned_student_has_no_more_layers_than_its_teacher():

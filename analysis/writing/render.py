@@ -21,24 +21,23 @@ STYLE = """body {font: 15px/1.5 system-ui, sans-serif; margin: 2em}
 table {border-collapse: collapse}
 th, td {padding: .25em .8em; text-align: right; border-bottom: 1px solid #ddd; vertical-align: top}
 th {border-bottom: 2px solid #333; vertical-align: bottom}
-td {white-space: nowrap}
 .box {overflow-x: auto; font-size: 14px}
 .word {text-align: left}
-td.long {min-width: 12em; white-space: normal}
+td.long {min-width: 12em}
 .dense {font-size: 12.5px}
 .dense th, .dense td {padding: .2em .4em}
-.dense td {white-space: normal}
 .dense td.long {min-width: 6.5em}
 tr.block td {border-top: 2px solid #999}
 p.alert {color: #C00000; font-weight: bold}
 caption, p {text-align: left; max-width: 60em; padding-bottom: .8em}
 """
-"""Rules that all pages share; a wide table scrolls in a box of its own."""
+"""Rules that all pages share. Cells are broken into lines where a table would be wider than the
+screen; a box of its own scrolls what cannot be."""
 
 LONG = 40
 """Letters beyond which a cell of words is broken into lines."""
 
-DENSE = 12
+DENSE = 11
 """Columns beyond which all words are broken, so that a table fits a screen of 1,280 points."""
 
 

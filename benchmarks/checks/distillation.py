@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from benchmarks.checks.row import OK, WRONG, Row, tried
 from examples.distil import save_teacher, texts
 
 CHECK = "distillation"
+ERROR = re.compile(r"(\[rank\d+\]: *)?[\w.]+(Error|Exception)\b")
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -28,12 +30,15 @@ def environment(device: str, **more: str) -> dict[str, str]:
 
 
 def run(command: list[str], environment: dict[str, str]) -> None:
-    """Run a command to its end. Raises RuntimeError with its last line."""
+    """Run a command to its end. Raises RuntimeError with the error that it ended by: its first,
+    since the others of several ranks follow from it, else its last line."""
     done = subprocess.run(
         command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False
     )
     if done.returncode:
-        told = (done.stderr.strip() or "no message").splitlines()[-1]
+        lines = (done.stderr.strip() or "no message").splitlines()
+        errors = [line for line in lines if ERROR.match(line)]
+        told = [*errors[:1], lines[-1]][0]
         raise RuntimeError(f"rc {done.returncode}, {told}")
 
 

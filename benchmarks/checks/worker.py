@@ -5,13 +5,12 @@ OUT receives the student, as the trainer saves it. Started by `benchmarks.checks
 
 from __future__ import annotations
 
-import importlib
-import os
 import sys
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
 
+from tad.train import ranks
 from tad.train.trainer import DistillationTrainer
 
 BATCH, STEPS, VOCABULARY, CONTEXT = 8, 4, 64, 24
@@ -46,11 +45,10 @@ def rows() -> list[dict[str, torch.Tensor]]:
 
 def main(out: str, sharding: str, device: str) -> None:
     """Train, and save on the first rank."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    ranks.join()
+    world = ranks.count()
     more = {"ddp_backend": "gloo"} if device == "cpu" and world > 1 else {}
-    if sharding != "none":  # by name: a build without it has no such module
-        ranks = importlib.import_module("tad.train.ranks")
-        more |= ranks.training_arguments(sharding)
+    more |= ranks.training_arguments(sharding)
     trainer = DistillationTrainer(
         model=llama(1, 2),
         teacher=llama(2, 3),
@@ -75,9 +73,8 @@ def main(out: str, sharding: str, device: str) -> None:
         ),
     )
     trainer.train()
-    if sharding != "none":
-        ranks.save_whole(trainer.accelerator)
-    trainer.save_model(out)
+    assert trainer.accelerator.is_fsdp2 == (sharding != "none"), "trained otherwise than asked"
+    ranks.save_model(trainer, out)
 
 
 if __name__ == "__main__":

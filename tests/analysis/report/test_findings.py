@@ -15,6 +15,7 @@ from analysis.claims import judge
 from analysis.figures import draw as figures
 from analysis.report.findings import FIRST, FindingsError, main, shown, write
 from analysis.tables import draw as tables
+from tad.command import PROJECT
 from tad.experiment.config import load_suite
 from workflow.items import FINDINGS, TARGETS, drawn
 
@@ -23,6 +24,7 @@ from ..whole import fill
 
 SCALE, WIDTH = "mini", 1280
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
+PUBLISHED = sorted((PROJECT / "results").glob("*/findings.html"))
 PDFLATEX = shutil.which("pdflatex")
 
 
@@ -109,7 +111,7 @@ PROBE = """<script>addEventListener("load", () => {
     tables: document.querySelectorAll(".box table").length,
     narrow: [...document.querySelectorAll("td.long")]
       .filter(e => e.getBoundingClientRect().width < (e.closest(".dense") ? 80 : 150)).map(name),
-    scrolls: [...document.querySelectorAll(".box:has(.dense)")]
+    scrolls: [...document.querySelectorAll(".box")]
       .filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.scrollWidth - e.clientWidth),
   };
   document.body.dataset.found = JSON.stringify(found);
@@ -118,11 +120,19 @@ PROBE = """<script>addEventListener("load", () => {
 
 @pytest.mark.skipif(not CHROMIUM, reason="no chromium here (Debian's package chromium)")
 @pytest.mark.parametrize(
-    "name", ["findings.html", "tables/claims.html", "tables/controls.html", "tables/audit.html"]
+    "name",
+    [
+        "findings.html",
+        "tables/claims.html",
+        "tables/controls.html",
+        "tables/audit.html",
+        *PUBLISHED,
+    ],
 )
 def test_in_a_browser_nothing_is_wider_than_the_screen(root, tmp_path, name):
     probed = tmp_path / "probed.html"
-    probed.write_text((root / name).read_text() + PROBE)
+    found = (root / name).read_text()
+    probed.write_text(f'<base href="{(root / name).parent.as_uri()}/">{found}{PROBE}')
     command = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu",
                "--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}",
                f"--window-size={WIDTH},2000",

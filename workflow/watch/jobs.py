@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tad.command import STOPPED as STOP
 from tad.experiment.config import Suite
+from tad.experiment.layout import Layout
 from tad.experiment.specs import RunSpec, run_spec
 from workflow.items import all_records, drawn
 
@@ -113,7 +114,8 @@ def _made(suite: Suite, root: Path) -> Iterator[Job]:
     ]
     marks = {"tokenizers": "tokenizer.json", "states": "states.json", "models": "manifest.json"}
     marks |= {"selections": "selection.json", "generated": "manifest.json", "data": "manifest.json"}
-    folders = {folder for spec in specs.values() for folder in _needed(spec)}
+    work = Layout.work(suite.scale).root
+    folders = {folder for spec in specs.values() for folder in _needed(spec, work)}
     folders |= {r.rpartition("/")[0] for r in map(str, _model_records(suite, root))}
     for log in [root / "logs" / "problems.log", *(root / "logs" / "analogues").glob("*.log")]:
         name = log.relative_to(root / "logs").with_suffix("").as_posix()
@@ -127,17 +129,18 @@ def _made(suite: Suite, root: Path) -> Iterator[Job]:
     yield from runs
 
 
-def _needed(spec: RunSpec) -> Iterator[str]:
-    """Folders below the root that a run reads."""
+def _needed(spec: RunSpec, work: Path) -> Iterator[str]:
+    """Folders that a run reads and the scale makes, as below ``work``; no user's own elsewhere."""
     parts = [spec.data, spec.tokenizer, spec.teacher, spec.start]
     parts += [spec.states.folder if spec.states else None]
     parts += [spec.writing.folder if spec.writing else None]
     if spec.selection:
         parts += [spec.selection.folder, spec.selection.reference]
     for part in filter(None, parts):
-        below = Path(part).parts
-        if below[:1] == ("work",) and below[2] != "runs":
-            yield "/".join(below[2:])
+        if Path(part).is_relative_to(work):
+            below = Path(part).relative_to(work)
+            if below.parts[0] != "runs":
+                yield below.as_posix()
 
 
 def _model_records(suite: Suite, root: Path) -> list[str]:

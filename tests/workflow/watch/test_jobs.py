@@ -305,3 +305,13 @@ def test_a_target_that_no_rule_makes_is_answered_by_the_nearest(suite, asked, hi
     logger.handle(event(LogEvent.ERROR, text=text, exception="MissingRuleException"))
     told = stream.stream.getvalue().strip()
     assert told.startswith(f"{asked}: ") and hint in told and "\n" not in told
+
+
+def test_models_from_elsewhere_are_no_jobs_of_a_scale(tmp_path, monkeypatch):
+    """Not even those below work/: another scale's, or stand-ins of a rehearsal."""
+    monkeypatch.chdir(tmp_path)
+    given = "work/other/hub/phi"
+    mine = load_suite(CONFIG, [f"models.phi-2.checkpoints.final={{path: {given}, tokens: null}}"])
+    found = [job.name for job in jobs(mine, ROOT)]
+    assert not [name for name in found if "hub" in name or "phi-2" in name.split("/")]
+    assert f"runs/{RUN}" in found

@@ -181,6 +181,7 @@ def test_how_a_run_is_fitted_to_its_machine_is_no_part_of_what_it_is():
 def test_a_pair_has_its_own_values_before_those_of_the_stage():
     values = ["stages.math.sharding=fsdp", "pairs.phi3-4b_tinyllama.sharding=none"]
     values += ["pairs.phi3-4b_tinyllama.micro_batch_size=2"]
+    values += [f"pairs.phi3-14b_llama2-7b.{key}=null" for key in ("sharding", "micro_batch_size")]
     suite = load_suite(CONFIG / "paper.yaml", values)
     tiny, large = (
         spec(suite, "rkl", "math", pair, seed=0).optimisation

@@ -30,9 +30,13 @@ def test_the_whole_of_the_paper_is_planned(capsys):
     told = capsys.readouterr().out
     for text in ("GPU hours", "at the paper's pace", "critical path", "disk, GB", "downloads, GB",
                  "google/gemma-2-9b (Gemma terms of use)", "does not fit", "table1",
-                 "pairs: {phi3-14b_llama2-7b:", "general (sail/regmix-data-sample)"):  # fmt: skip
+                 "2 GPUs, batch 1, checkpointing, FSDP",
+                 "general (sail/regmix-data-sample)"):  # fmt: skip
         assert text in told, text
     assert max(map(len, told.splitlines()[:60])) < 180
+    assert "write into your file" not in told, "it fits as it is configured"
+    assert main(["--scale", "paper", "--select", "table1", "--gpus", "4xA100-40GB"]) == 0
+    assert "pairs: {qwen1.5-1.8b_0.5b: {micro_batch_size:" in capsys.readouterr().out
 
 
 def test_a_part_costs_less_and_is_the_same_by_any_of_its_names(capsys, tmp_path):

@@ -19,6 +19,9 @@ from scipy import stats
 from analysis.results import TASKS
 from tad.command import UserError, command_line, exit_code
 
+HASH = 3
+"""Letters of an item's hash that published results keep, so that nothing may hang on the others."""
+
 
 class ItemsError(UserError, ValueError):
     """Items that are missing, something else, or not those of the other result."""

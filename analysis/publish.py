@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.kinds import read_record
-from analysis.paired import read_items
+from analysis.paired import HASH, read_items
 from analysis.provenance import fault, states
 from analysis.report import findings
 from analysis.results import PROJECT
@@ -35,9 +35,6 @@ PAGE = FINDINGS.files[0]
 PICTURES = ("*.png", "*.pdf", "*.csv")
 """Of a figure: to look at, to print, and its numbers."""
 
-
-HASH = 3
-"""Letters of an item's hash that are kept."""
 
 SPEED = "tokens_per_second"
 ASIDE = ("epoch", "learning_rate", "grad_norm")

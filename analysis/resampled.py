@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.paired import read_items
+from analysis.paired import HASH, read_items
 from eval.calibration.sums import SequenceGaps, full_ece, interval_around, resamples
 from tad.records import RecordError, fingerprint, read_json
 
@@ -78,7 +78,7 @@ def fewshot_items(folder: Path) -> Sample:
         raise NotResampledError(f"{path.name} is not there")
     found = {}
     for task, rows in read_items(path).groupby("task", sort=False):
-        key = fingerprint([task, rows["item"].tolist(), rows["doc_hash"].tolist()])
+        key = fingerprint([task, rows["item"].tolist(), rows["doc_hash"].str[:HASH].tolist()])
         found[task] = _right(key, rows["correct"].to_numpy(dtype=float))
     return found
 

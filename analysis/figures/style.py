@@ -105,6 +105,15 @@ def over(seeds: Iterable[int], kind: str = "95% t interval") -> str:
     return f"{kind} over {spread(count for count in counts if count > 1)} seeds"
 
 
+def entries(axes: Iterable[Axes]) -> tuple[list[Any], list[str]]:
+    """Handles and labels of a legend for several panels, each label once."""
+    found: dict[str, Any] = {}
+    for axis in axes:
+        handles, labels = axis.get_legend_handles_labels()
+        found |= zip(labels, handles, strict=True)
+    return list(found.values()), list(found)
+
+
 def plain_log_labels(axis: Axes) -> None:
     """A short log axis labelled 1, 2, 5 instead of one lone power of ten."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter

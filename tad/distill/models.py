@@ -64,9 +64,7 @@ def load(settings: Settings) -> Models:
         if shape is None:
             model = load_model(source, training=True, dtype=torch.float32)
         else:
-            model = build_student(teacher, shape, seed=settings.seed, to_last=settings.copy_mlp)
-            if settings.copy_mlp:
-                _copy_mlps(model, teacher)
+            model = build_student(teacher, shape, seed=settings.seed, copy_mlps=settings.copy_mlp)
         _attend(model)
         return with_adapters(model, settings.lora, settings.seed).to(device)
 
@@ -227,24 +225,6 @@ def _scaled(whole: Shape, sizes: dict[str, int]) -> Shape:
     except ValidationError as error:
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise ModelsError(f"--student: {reason}") from None
-
-
-@torch.no_grad()
-def _copy_mlps(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
-    """Fill the student's MLPs from the leading rows and columns of the teacher's."""
-    from tad.models.students import source_layers
-
-    theirs = dict(teacher.base_model.named_parameters())
-    sources = source_layers(student.config, teacher.config, to_last=True)
-    for name, parameter in student.base_model.named_parameters():
-        if ".mlp." not in name:
-            continue
-        before, number, after = name.split(".", 2)
-        source = theirs[f"{before}.{sources[int(number)]}.{after}"]
-        if "gate_up" in after:  # two matrices in one, each with rows of its own
-            halves = [half[: len(parameter) // 2] for half in source.chunk(2)]
-            source = torch.cat(halves)
-        parameter.copy_(source[tuple(slice(n) for n in parameter.shape)])
 
 
 # --- Adapters ------------------------------------------------------------------------------------

@@ -79,14 +79,15 @@ class StudentError(ArchitectureError):
 
 
 def build_student(
-    teacher: PreTrainedModel, shape: Shape, *, seed: int, to_last: bool = False
+    teacher: PreTrainedModel, shape: Shape, *, seed: int, copy_mlps: bool = False
 ) -> PreTrainedModel:
     """A student of the teacher's architecture in the sizes of `shape`, by the rules above.
 
     The student is in training mode, in float32 on the CPU (on the meta device for a teacher there),
     and shares no storage with the teacher, which is left unchanged. `seed` fixes the random weights
     (MLPs); the global random state is not touched. `shape.vocab_size` None means the teacher's.
-    `to_last` keeps the teacher's last layer, for a student whose MLPs are to be copied as well.
+    `copy_mlps` fills them from the leading rows and columns of the teacher's, of layers that are
+    then spaced up to the last; nothing is random.
 
     Raises ArchitectureError for a teacher of no known family, and StudentError for a size above the
     teacher's (only the MLP's is free), another vocabulary, grouped heads that do not divide, and
@@ -97,7 +98,7 @@ def build_student(
     with torch.device("meta" if on_meta else "cpu"):
         student = new_model(config, seed=seed).float()
     if not on_meta:
-        _copy_weights(student, teacher, to_last)
+        _copy_weights(student, teacher, copy_mlps)
     if keeps_embeddings_frozen(teacher.config, config):
         student.get_input_embeddings().weight.requires_grad_(False)
     return student
@@ -110,11 +111,7 @@ def prune(teacher: PreTrainedModel, layers: int, *, frozen: Sequence[str] = ()) 
     Nothing is random. Otherwise as `build_student`, and raises like it.
     """
     shape = shape_of(teacher.config).model_copy(update={"layers": layers})
-    student = build_student(teacher, shape, seed=0, to_last=True)
-    if teacher.device.type != "meta":
-        kept = source_layers(student.config, teacher.config, to_last=True)
-        for layer, source in zip(student.base_model.layers, kept, strict=True):
-            layer.mlp.load_state_dict(teacher.base_model.layers[source].mlp.state_dict())
+    student = build_student(teacher, shape, seed=0, copy_mlps=True)
     student.get_input_embeddings().weight.requires_grad_("embeddings" not in frozen)
     return student
 
@@ -242,16 +239,28 @@ def _query_heads(teacher: Shape, student: Shape) -> list[int]:
 
 
 @torch.no_grad()
-def _copy_weights(student: PreTrainedModel, teacher: PreTrainedModel, to_last: bool) -> None:
-    """Fill all of the student but its MLPs from the teacher."""
+def _copy_weights(student: PreTrainedModel, teacher: PreTrainedModel, mlps: bool) -> None:
+    """Fill all of the student from the teacher, but its MLPs unless asked to."""
     plan = _HeadPlan.make(teacher.config, student.config)
     layers, teacher_layers = student.base_model.layers, teacher.base_model.layers
-    sources = source_layers(student.config, teacher.config, to_last=to_last)
+    sources = source_layers(student.config, teacher.config, to_last=mlps)
     for layer, source in zip(layers, sources, strict=True):
         _copy_attention(layer.self_attn, teacher_layers[source].self_attn, plan)
         _copy_norms(layer, teacher_layers[source])
+        if mlps:
+            _copy_mlp(layer.mlp, teacher_layers[source].mlp)
     _copy_norms(student.base_model, teacher.base_model)
     _copy_embeddings(student, teacher)
+
+
+def _copy_mlp(student: nn.Module, teacher: nn.Module) -> None:
+    """Fill an MLP from the leading rows and columns of the teacher's."""
+    theirs = dict(teacher.named_parameters())
+    for name, parameter in student.named_parameters():
+        source = theirs[name]
+        if "gate_up" in name:  # two matrices in one, each with rows of its own
+            source = torch.cat([half[: len(parameter) // 2] for half in source.chunk(2)])
+        parameter.copy_(source[tuple(slice(n) for n in parameter.shape)])
 
 
 def source_layers(

@@ -9,6 +9,7 @@ import json
 import pytest
 
 from analysis.publish import PublishError, main, publish, published
+from analysis.resampled import fewshot_items
 from tad.experiment.config import load_suite
 from workflow.items import DESIGN, all_records
 
@@ -32,6 +33,10 @@ def test_of_what_there_are_hundreds_only_what_is_read_is_kept(tmp_path):
     items.write_bytes(gzip.compress(json.dumps(ITEM).encode()))
     kept = json.loads(gzip.decompress(published(items)))
     assert kept == {"task": "piqa", "item": 3, "doc_hash": "012", "correct": 1}
+    whole = fewshot_items(tmp_path)
+    items.write_bytes(published(items))
+    [ours], [theirs] = fewshot_items(tmp_path).values(), whole.values()
+    assert ours.key == theirs.key, "the same resamples, so that a clone redraws the same verdicts"
     curve.write_text(json.dumps({"step": 1, "loss": 1.23456789, "grad_norm": 2.0}) + "\n")
     assert json.loads(published(curve)) == {"step": 1, "loss": 1.23456789}
     other = tmp_path / "heldout.json"

@@ -57,11 +57,8 @@ def figure(frame: pd.DataFrame, titles: Mapping[tuple[str, str], str]) -> Figure
     page, axes = style.panels(titles, 2.1, more=1.0)
     for (stage, pair), axis in axes.items():
         _panel(axis, frame[(frame["stage"] == stage) & (frame["pair"] == pair)], chosen)
-    entries: dict = {}
-    for axis in axes.values():
-        entries |= dict(zip(*axis.get_legend_handles_labels()[::-1], strict=True))
     told = f"steps: most for the cost; bars: {style.over(frame['seeds'])}"
-    page.legend(entries.values(), entries, loc="outside lower center", title=told,
+    page.legend(*style.entries(axes.values()), loc="outside lower center", title=told,
                 ncols=4 if len(axes) > 1 else 2)  # fmt: skip
     return page
 

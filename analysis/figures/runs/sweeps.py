@@ -91,11 +91,8 @@ def figure(frame: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     page.align_ylabels(axes[:, 0])
     for name, axis in zip(names, axes[-1], strict=True):
         axis.set_xlabel(SYMBOLS[name])
-    entries: dict[str, Any] = {}
-    for axis in axes.flat:
-        entries |= dict(zip(*axis.get_legend_handles_labels()[::-1], strict=True))
     told = f"{Method(BASELINE).label}: dashed; bars and bands: {style.over(frame['seeds'])}"
-    page.legend(entries.values(), entries, loc="outside lower center", ncols=2, title=told)
+    page.legend(*style.entries(axes.flat), loc="outside lower center", ncols=2, title=told)
     return page
 
 

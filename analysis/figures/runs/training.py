@@ -82,11 +82,8 @@ def figure(frame: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     for axis in axes[-1]:
         axis.xaxis.set_major_formatter(lambda value, _: short(value))
         axis.set_xlabel("training tokens")
-    entries: dict = {}
-    for axis in axes.flat:
-        entries |= dict(zip(*axis.get_legend_handles_labels()[::-1], strict=True))
     seeds = style.over(frame["seeds"], "range")
-    page.legend(entries.values(), entries, loc="outside lower center", ncols=3,
+    page.legend(*style.entries(axes.flat), loc="outside lower center", ncols=3,
                 title=f"bands: {seeds}")  # fmt: skip
     return page
 

@@ -17,9 +17,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 ID = "somebody/text"
+REPOSITORY = Path(__file__).parents[3]
 
 
 @dataclass
@@ -40,6 +42,14 @@ class Hub:
     asked: list[tuple[str, str]] = field(default_factory=list)
     sent: dict[str, int] = field(default_factory=dict)
     url: str = ""
+
+    def environment(self, folder: Path) -> dict[str, str]:
+        """That of a command in ``folder`` that takes this for the hub."""
+        return {
+            **{k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"},
+            "PYTHONPATH": str(REPOSITORY), "HF_HOME": str(folder / "hf"),
+            "HF_ENDPOINT": self.url, "HF_HUB_DISABLE_TELEMETRY": "1",
+        }  # fmt: skip
 
     def info(self, path: str) -> dict[str, object]:
         content = self.files[path]

@@ -6,7 +6,6 @@ import copy
 import hashlib
 import io
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -19,9 +18,8 @@ import pytest
 from tad.data.prepare import train_tokenizer
 
 from ..made_up_text import nonsense
-from .hub_stand_in import ID, Hub, serving
+from .hub_stand_in import ID, REPOSITORY, Hub, serving
 
-REPOSITORY = Path(__file__).parents[3]
 SHARDS, ROWS = 6, 60
 SMALL_RANGES = """
 import sys
@@ -69,14 +67,10 @@ class Project:
     def pack(self, *more: str) -> tuple[int, str]:
         """Exit code and what it said."""
         names = ("--config", "tiny.yaml", "--corpus", "general", "--tokenizer", "bpe")
-        environment = {
-            **{k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"},
-            "PYTHONPATH": str(REPOSITORY), "HF_HOME": str(self.folder / "hf"),
-            "HF_ENDPOINT": self.hub.url, "HF_HUB_DISABLE_TELEMETRY": "1",
-        }  # fmt: skip
         with subprocess.Popen(
             [sys.executable, "-c", SMALL_RANGES, "pack", *names, *more],
-            cwd=self.folder, env=environment, text=True, start_new_session=True,
+            cwd=self.folder, env=self.hub.environment(self.folder), text=True,
+            start_new_session=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         ) as process:  # fmt: skip
             self.hub.victim = process.pid

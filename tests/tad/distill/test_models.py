@@ -53,8 +53,7 @@ def test_half_of_every_family_can_be_made_and_run(family):
     teacher = new_model(config(family, head_dim=20, tied=family.startswith("gemma")), seed=0)
     for student in ("half", "layers=2,hidden=32"):
         shape = models.shape_from(student, teacher.config)
-        made = models.build_student(teacher, shape, seed=0)
-        models._copy_mlps(made, teacher)
+        made = models.build_student(teacher, shape, seed=0, copy_mlps=True)
         assert made(torch.arange(6)[None]).logits.isfinite().all()
 
 
@@ -63,8 +62,8 @@ def test_a_whole_copy_with_mlps_is_the_teacher(family):
     teacher = new_model(
         config(family, layers=2, head_dim=20, tied=family.startswith("gemma")), seed=0
     ).eval()
-    made = models.build_student(teacher, models.shape_from("1.0", teacher.config), seed=1).eval()
-    models._copy_mlps(made, teacher)
+    shape = models.shape_from("1.0", teacher.config)
+    made = models.build_student(teacher, shape, seed=1, copy_mlps=True).eval()
     tokens = torch.arange(8)[None]
     assert torch.equal(made(tokens).logits, teacher(tokens).logits)
 
